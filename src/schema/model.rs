@@ -1,0 +1,132 @@
+//! Protobuf types, resolved: what the rest of calve knows of a schema, wherever it came from.
+//!
+//! Editions features, proto2 and proto3 rules are already applied: a field says its own presence, packing, encoding
+//! and openness. Nothing here refers to a descriptor crate.
+
+use std::collections::HashMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnumId(pub u32);
+
+/// All types of a topic's schema.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    pub messages: Vec<Message>,
+    pub enums: Vec<Enum>,
+    /// Full name without a leading dot → message.
+    pub message_by_name: HashMap<String, MessageId>,
+}
+
+impl Pool {
+    pub fn message(&self, id: MessageId) -> &Message {
+        &self.messages[id.0 as usize]
+    }
+
+    pub fn enumeration(&self, id: EnumId) -> &Enum {
+        &self.enums[id.0 as usize]
+    }
+
+    pub fn find(&self, full_name: &str) -> Option<MessageId> {
+        self.message_by_name.get(full_name.trim_start_matches('.')).copied()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub full_name: String,
+    /// In declaration order; the pool's extensions of this message after them, by number.
+    pub fields: Vec<Field>,
+    pub oneofs: Vec<Oneof>,
+    /// `message_set_wire_format`.
+    pub message_set: bool,
+    /// The leading comment in the source, where the schema source has comments.
+    pub doc: Option<String>,
+}
+
+impl Message {
+    pub fn field(&self, number: u32) -> Option<&Field> {
+        self.fields.iter().find(|field| field.number == number)
+    }
+}
+
+/// A oneof that the user declared; the synthetic ones of proto3 `optional` are resolved into [`Presence::Explicit`].
+#[derive(Clone, Debug)]
+pub struct Oneof {
+    pub name: String,
+    pub doc: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// For an extension its full name.
+    pub name: String,
+    pub json_name: String,
+    pub number: u32,
+    pub kind: Kind,
+    pub cardinality: Cardinality,
+    /// Index into [`Message::oneofs`].
+    pub oneof: Option<usize>,
+    pub extension: bool,
+    /// Repeated scalars: how this schema's writers encode them. Readers take both.
+    pub packed: bool,
+    pub doc: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cardinality {
+    Singular(Presence),
+    Repeated,
+    /// Key and value live in the entry type that [`Field::kind`] does *not* name: it names the value's kind.
+    Map { key: Kind },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// proto3 without `optional`: absent and default are the same.
+    Implicit,
+    /// Absent is told apart from default: `optional`, proto2, editions, oneof members, messages.
+    Explicit,
+    /// proto2 `required`, editions `LEGACY_REQUIRED`.
+    Required,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Bool,
+    Int32,
+    Sint32,
+    Sfixed32,
+    Int64,
+    Sint64,
+    Sfixed64,
+    Uint32,
+    Fixed32,
+    Uint64,
+    Fixed64,
+    Float,
+    Double,
+    String,
+    Bytes,
+    Enum(EnumId),
+    Message(MessageId),
+    /// A message in delimited encoding: proto2 `group`, editions `DELIMITED`.
+    Group(MessageId),
+}
+
+#[derive(Clone, Debug)]
+pub struct Enum {
+    pub full_name: String,
+    /// Closed (proto2, editions `CLOSED`): a number without a name is an unknown field.
+    pub closed: bool,
+    /// In declaration order, aliases included; the first of a number is its name.
+    pub values: Vec<EnumValue>,
+}
+
+#[derive(Clone, Debug)]
+pub struct EnumValue {
+    pub name: String,
+    pub number: i32,
+}
