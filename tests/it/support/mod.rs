@@ -1,0 +1,1 @@
+//! What the tests stand on: real and embedded parts, started on demand.
