@@ -65,7 +65,12 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
 
     /// One atomic change. `base` is the table that `updates` were made for; if the catalog's table differs from it in
     /// a way that `requirements` name, the answer is [`Error::Conflict`]. Never retries by itself.
-    async fn commit(&self, base: &Table, requirements: Vec<TableRequirement>, updates: Vec<TableUpdate>) -> Result<Table>;
+    async fn commit(
+        &self,
+        base: &Table,
+        requirements: Vec<TableRequirement>,
+        updates: Vec<TableUpdate>,
+    ) -> Result<Table>;
 
     /// Forgets the table; its files stay.
     async fn drop_table(&self, table: &TableIdent) -> Result<()>;

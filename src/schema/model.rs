@@ -80,7 +80,9 @@ pub enum Cardinality {
     Singular(Presence),
     Repeated,
     /// Key and value live in the entry type that [`Field::kind`] does *not* name: it names the value's kind.
-    Map { key: Kind },
+    Map {
+        key: Kind,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
