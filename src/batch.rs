@@ -1,5 +1,7 @@
 //! What one stage hands to the next: a type per hop.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::DataFile;
@@ -55,6 +57,25 @@ pub struct RawBatch {
     /// `(key, value)` spans of all records' headers, in order.
     pub headers: Vec<(Span, Option<Span>)>,
     pub arena: Vec<u8>,
+    /// What this batch's bytes are counted against, until it is dropped.
+    pub permit: Permit,
+}
+
+/// Keeps the bytes of a batch counted as memory in use until its last clone is dropped.
+#[derive(Clone, Default)]
+pub struct Permit(#[allow(dead_code, reason = "held for its drop only")] Option<Arc<dyn Any + Send + Sync>>);
+
+impl Permit {
+    /// `guard` gives back what it holds when it is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Permit(Some(Arc::new(guard)))
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
 }
 
 impl RawBatch {

@@ -1,8 +1,1 @@
-use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> ExitCode {
-    calve::cli::main()
-}
+fn main() {}

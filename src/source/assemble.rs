@@ -1,0 +1,82 @@
+//! Messages of one partition, copied out of librdkafka into a [`RawBatch`].
+
+use std::sync::Arc;
+
+use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span};
+
+use super::native::Message;
+
+/// A batch is closed before its arena passes this many bytes, so that spans never overflow (a single record is at most
+/// 1 GB: message.max.bytes).
+const ARENA_BYTES_MAX: usize = 1 << 30;
+
+/// A batch that is being filled.
+pub(super) struct Assembly {
+    from: i64,
+    records: Vec<RawRecord>,
+    headers: Vec<(Span, Option<Span>)>,
+    arena: Vec<u8>,
+}
+
+impl Assembly {
+    /// For about `records` records with `bytes` bytes of keys and values, from offset `from`.
+    pub fn new(from: i64, records: usize, bytes: usize) -> Self {
+        Assembly {
+            from,
+            records: Vec::with_capacity(records),
+            headers: Vec::new(),
+            arena: Vec::with_capacity(bytes + RawBatch::PADDING),
+        }
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.arena.len() >= ARENA_BYTES_MAX
+    }
+
+    /// False when the record's headers cannot be parsed.
+    pub fn push(&mut self, message: Message<'_>) -> bool {
+        let key = message.key().map(|key| append(&mut self.arena, key));
+        let value = message.value().map(|value| append(&mut self.arena, value));
+        let first_header = self.headers.len() as u32;
+        let (arena, headers) = (&mut self.arena, &mut self.headers);
+        let parsed = message.headers(|name, value| {
+            let name = append(arena, name);
+            headers.push((name, value.map(|value| append(arena, value))));
+        });
+        let (timestamp_ms, timestamp_type) = message.timestamp();
+        self.records.push(RawRecord {
+            offset: message.offset(),
+            timestamp_ms,
+            timestamp_type,
+            key,
+            value,
+            headers: Span { start: first_header, end: self.headers.len() as u32 },
+        });
+        parsed
+    }
+
+    /// The batch, and the bytes that it holds; `None` when it has no records.
+    pub fn finish(mut self, topic: &Arc<str>, partition: i32) -> Option<(RawBatch, u64)> {
+        let to = self.records.last()?.offset + 1;
+        self.arena.resize(self.arena.len() + RawBatch::PADDING, 0);
+        let bytes = self.arena.capacity()
+            + self.records.capacity() * size_of::<RawRecord>()
+            + self.headers.capacity() * size_of::<(Span, Option<Span>)>();
+        let batch = RawBatch {
+            topic: topic.clone(),
+            partition,
+            range: OffsetRange { from: self.from, to },
+            records: self.records,
+            headers: self.headers,
+            arena: self.arena,
+            permit: Permit::default(),
+        };
+        Some((batch, bytes as u64))
+    }
+}
+
+fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
+    let start = arena.len() as u32;
+    arena.extend_from_slice(bytes);
+    Span { start, end: arena.len() as u32 }
+}

@@ -1,0 +1,150 @@
+//! Messages as librdkafka lends them: valid until they are given back.
+
+use std::ptr;
+use std::slice;
+
+use rdkafka_sys as sys;
+
+use super::error::{read_code, text, words};
+use crate::batch::TimestampType;
+
+/// An array of messages that is filled and given back, over and over.
+#[derive(Debug, Default)]
+pub(in crate::source) struct Messages {
+    array: Vec<*mut sys::rd_kafka_message_t>,
+    len: usize,
+}
+
+// SAFETY: messages are not tied to a thread.
+unsafe impl Send for Messages {}
+
+impl Messages {
+    pub(super) fn fill(&mut self, max: usize, consume: impl FnOnce(*mut *mut sys::rd_kafka_message_t, usize) -> isize) {
+        self.clear();
+        if self.array.len() < max {
+            self.array.resize(max, ptr::null_mut());
+        }
+        self.len = usize::try_from(consume(self.array.as_mut_ptr(), max)).unwrap_or(0);
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn get(&self, index: usize) -> Message<'_> {
+        // SAFETY: the first `len` pointers are live messages until `clear`.
+        Message(unsafe { &*self.array[..self.len][index] })
+    }
+
+    /// Gives all messages back.
+    pub fn clear(&mut self) {
+        for message in &self.array[..self.len] {
+            // SAFETY: live, and forgotten afterwards.
+            unsafe { sys::rd_kafka_message_destroy(*message) }
+        }
+        self.len = 0;
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A record, or an event of its partition when [`Message::error`] is not 0.
+#[derive(Clone, Copy)]
+pub(in crate::source) struct Message<'a>(&'a sys::rd_kafka_message_t);
+
+impl<'a> Message<'a> {
+    pub fn error(&self) -> i32 {
+        // SAFETY: a field of a live message.
+        unsafe { read_code(&raw const self.0.err) }
+    }
+
+    /// What an event says, or librdkafka's words for its code.
+    pub fn error_reason(&self) -> String {
+        if self.0.payload.is_null() {
+            words(self.error())
+        } else {
+            String::from_utf8_lossy(self.payload()).into_owned()
+        }
+    }
+
+    /// Empty when an event is not about a topic.
+    pub fn topic(&self) -> String {
+        if self.0.rkt.is_null() {
+            return String::new();
+        }
+        // SAFETY: the message holds a reference to its topic.
+        unsafe { text(sys::rd_kafka_topic_name(self.0.rkt)) }
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    pub fn offset(&self) -> i64 {
+        self.0.offset
+    }
+
+    fn payload(&self) -> &'a [u8] {
+        // SAFETY: not null, and `len` bytes long while the message lives.
+        unsafe { slice::from_raw_parts(self.0.payload.cast(), self.0.len) }
+    }
+
+    /// `None` is a tombstone.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        (!self.0.payload.is_null()).then(|| self.payload())
+    }
+
+    pub fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: as for the payload.
+        (!self.0.key.is_null()).then(|| unsafe { slice::from_raw_parts(self.0.key.cast(), self.0.key_len) })
+    }
+
+    /// Bytes of key and value.
+    pub fn len(&self) -> usize {
+        self.0.len + self.0.key_len
+    }
+
+    /// Milliseconds since the epoch, and who stamped them.
+    pub fn timestamp(&self) -> (i64, TimestampType) {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: live message.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.0, &mut kind) };
+        match kind {
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME => (millis, TimestampType::CreateTime),
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => {
+                (millis, TimestampType::LogAppendTime)
+            }
+            sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => (0, TimestampType::NotAvailable),
+        }
+    }
+
+    /// Calls `each` with every header in order: its name's bytes and its value. False when the record's headers
+    /// cannot be parsed.
+    pub fn headers(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) -> bool {
+        let mut headers = ptr::null_mut();
+        // SAFETY: live message (librdkafka parses the headers into it, hence its mutable pointer); the headers stay
+        // the message's.
+        unsafe {
+            let result = sys::rd_kafka_message_headers(ptr::from_ref(self.0).cast_mut(), &mut headers);
+            match read_code(&result) {
+                0 => {}
+                code => return code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT as i32,
+            }
+            for index in 0.. {
+                let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+                let result = sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size);
+                if read_code(&result) != 0 {
+                    break;
+                }
+                let name = std::ffi::CStr::from_ptr(name).to_bytes();
+                let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size));
+                each(name, value);
+            }
+        }
+        true
+    }
+}

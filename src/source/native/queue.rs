@@ -1,0 +1,129 @@
+//! Queues: one for the group, one per topic that its partitions are forwarded to.
+
+use std::ffi::{CString, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use rdkafka_sys as sys;
+
+use super::client::Client;
+use super::error::NativeError;
+use super::messages::Messages;
+use crate::source::inbox::Inbox;
+
+/// A queue that messages are consumed from.
+#[derive(Debug)]
+pub(in crate::source) struct Queue {
+    queue: *mut sys::rd_kafka_queue_t,
+    /// What librdkafka's "no longer empty" callback points to.
+    hook: Option<Box<Hook>>,
+    /// Queues must not outlive their handle.
+    _client: Arc<Client>,
+}
+
+#[derive(Debug)]
+struct Hook {
+    inbox: Arc<Inbox>,
+    number: usize,
+}
+
+// SAFETY: queues are thread safe.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    /// The consumer's own queue: rebalances, errors, and messages of partitions that are not forwarded.
+    pub fn of_consumer(client: &Arc<Client>) -> Self {
+        // SAFETY: live handle; a consumer with a group id has this queue.
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.handle()) };
+        Queue { queue, hook: None, _client: client.clone() }
+    }
+
+    pub fn new(client: &Arc<Client>) -> Self {
+        // SAFETY: live handle.
+        let queue = unsafe { sys::rd_kafka_queue_new(client.handle()) };
+        Queue { queue, hook: None, _client: client.clone() }
+    }
+
+    /// From now on, `inbox` is told when the queue is no longer empty; it knows the queue as `number`.
+    pub fn watch(&mut self, inbox: Arc<Inbox>, number: usize) {
+        let hook = self.hook.insert(Box::new(Hook { inbox, number }));
+        let opaque = ptr::from_ref::<Hook>(hook).cast_mut().cast::<c_void>();
+        // SAFETY: the hook lives until `Drop` switches the callback off.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, Some(on_ready), opaque) }
+    }
+
+    /// Takes what is there now, up to `max`, into `messages`; never waits. Callbacks run here.
+    pub fn consume(&self, messages: &mut Messages, max: usize) {
+        messages.fill(max, |array, size| {
+            // SAFETY: live queue; the array has room for `size` pointers.
+            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, array, size) }
+        });
+    }
+
+    /// The same, waiting up to `timeout_ms` for `max` messages.
+    pub fn consume_within(&self, messages: &mut Messages, max: usize, timeout_ms: i32) {
+        messages.fill(max, |array, size| {
+            // SAFETY: as above.
+            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, array, size) }
+        });
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
+        self.queue
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: owned reference; after the first call no callback runs any more (both take the queue's lock).
+        unsafe {
+            if self.hook.is_some() {
+                sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            }
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}
+
+/// Runs on librdkafka's threads with the queue locked: it may only tell.
+unsafe extern "C" fn on_ready(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
+    // SAFETY: the queue keeps its hook until it switched this callback off.
+    let hook = unsafe { &*opaque.cast::<Hook>() };
+    hook.inbox.ready(hook.number);
+}
+
+/// A partition's own queue, forwarded to its topic's until dropped.
+#[derive(Debug)]
+pub(in crate::source) struct PartitionQueue {
+    queue: *mut sys::rd_kafka_queue_t,
+    _client: Arc<Client>,
+}
+
+// SAFETY: queues are thread safe.
+unsafe impl Send for PartitionQueue {}
+
+impl PartitionQueue {
+    pub fn forward(client: &Arc<Client>, topic: &str, partition: i32, to: &Queue) -> Result<Self, NativeError> {
+        let name = CString::new(topic)
+            .map_err(|_| NativeError::new(0, format!("topic name {topic:?} contains a zero byte")))?;
+        // SAFETY: live handle and queues.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(client.handle(), name.as_ptr(), partition);
+            if queue.is_null() {
+                return Err(NativeError::new(0, format!("no queue for topic {topic} partition {partition}")));
+            }
+            sys::rd_kafka_queue_forward(queue, to.queue);
+            Ok(PartitionQueue { queue, _client: client.clone() })
+        }
+    }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        // SAFETY: owned reference.
+        unsafe {
+            sys::rd_kafka_queue_forward(self.queue, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}

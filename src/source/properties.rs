@@ -1,0 +1,176 @@
+//! librdkafka's properties: ours, the user's, and the limits that follow from the budget.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Isolation, Kafka};
+
+use super::budget::Budget;
+use super::native;
+
+/// Properties that calve sets by itself, because its guarantees hang on them; with what a user uses instead.
+pub const OWNED_PROPERTIES: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set kafka.bootstrap_servers"),
+    ("metadata.broker.list", "set kafka.bootstrap_servers"),
+    ("group.id", "set kafka.group_id"),
+    ("group.instance.id", "set kafka.instance_id"),
+    ("group.protocol", "calve uses the classic protocol"),
+    ("group.protocol.type", "calve uses the classic protocol"),
+    ("group.remote.assignor", "calve uses the classic protocol"),
+    ("partition.assignment.strategy", "calve uses cooperative-sticky"),
+    ("enable.auto.commit", "group offsets follow the tables' ledgers"),
+    ("auto.commit.enable", "group offsets follow the tables' ledgers"),
+    ("auto.commit.interval.ms", "group offsets follow the tables' ledgers"),
+    ("enable.auto.offset.store", "group offsets follow the tables' ledgers"),
+    ("offset.store.method", "group offsets follow the tables' ledgers"),
+    ("auto.offset.reset", "set the topic's start; a log that lost records halts the topic"),
+    ("enable.partition.eof", "calve needs it to know when it has caught up"),
+    ("isolation.level", "set the topic's isolation"),
+    ("allow.auto.create.topics", "calve never creates topics"),
+    ("queued.max.messages.kbytes", "set daemon.memory_limit"),
+    ("queued.min.messages", "set daemon.memory_limit"),
+    ("transactional.id", "calve does not produce"),
+];
+
+/// Every fault of the user's properties as `(key, what is wrong)`: owned by calve, unknown to librdkafka, or with a
+/// value it refuses. Touches no network.
+pub fn check_properties(properties: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    for (key, value) in properties {
+        if let Some((_, instead)) = OWNED_PROPERTIES.iter().find(|(owned, _)| owned == key) {
+            faults.push((key.clone(), format!("property {key} is calve's own: {instead}")));
+        } else if let Err(reason) = native::check_property(key, value) {
+            faults.push((key.clone(), reason));
+        }
+    }
+    faults
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// How much librdkafka may prefetch. Its queue limits hold for each queue, which here means for each topic, and may be
+/// overshot by one response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FetchLimits {
+    queue_kbytes: u64,
+    queue_messages: u64,
+    response_bytes: u64,
+    partition_bytes: u64,
+}
+
+impl FetchLimits {
+    pub fn new(budget: &Budget, topics: usize) -> Self {
+        let prefetch = budget.prefetch_bytes();
+        let queue_bytes = (prefetch / topics.max(1) as u64).clamp(64 * KIB, 32 * MIB);
+        FetchLimits {
+            queue_kbytes: queue_bytes / KIB,
+            // A queued message costs about 300 bytes besides its own.
+            queue_messages: (queue_bytes / 512).clamp(100, 100_000),
+            response_bytes: (prefetch / 16).clamp(MIB, 16 * MIB),
+            partition_bytes: (queue_bytes / 4).clamp(64 * KIB, MIB),
+        }
+    }
+}
+
+/// Properties of any client: the user's over our defaults, with what calve owns on top.
+pub(super) fn client(kafka: &Kafka) -> Vec<(String, String)> {
+    let mut entries = vec![
+        entry("client.id", "calve"),
+        entry("socket.keepalive.enable", "true"),
+        entry("log.connection.close", "false"),
+        // New partitions are found within this time.
+        entry("topic.metadata.refresh.interval.ms", "60000"),
+    ];
+    entries.extend(kafka.properties.iter().map(|(key, value)| (key.clone(), value.clone())));
+    entries.push(entry("bootstrap.servers", &kafka.bootstrap_servers));
+    entries.push(entry("allow.auto.create.topics", "false"));
+    entries
+}
+
+/// Properties of a consumer; it is a static member of the group when `instance_id` is given.
+pub(super) fn consumer(
+    kafka: &Kafka,
+    instance_id: Option<&str>,
+    isolation: Isolation,
+    limits: FetchLimits,
+) -> Vec<(String, String)> {
+    let mut entries = vec![
+        entry("fetch.max.bytes", limits.response_bytes),
+        entry("fetch.message.max.bytes", limits.partition_bytes),
+        // How soon a full queue is looked at again; the default of a second would starve a small one.
+        entry("fetch.queue.backoff.ms", 10),
+        entry("check.crcs", "true"),
+    ];
+    entries.extend(client(kafka));
+    entries.extend([
+        entry("group.id", &kafka.group_id),
+        entry("partition.assignment.strategy", "cooperative-sticky"),
+        entry("enable.auto.commit", "false"),
+        entry("enable.auto.offset.store", "false"),
+        entry("auto.offset.reset", "error"),
+        entry("enable.partition.eof", "true"),
+        entry("queued.max.messages.kbytes", limits.queue_kbytes),
+        entry("queued.min.messages", limits.queue_messages),
+        entry(
+            "isolation.level",
+            match isolation {
+                Isolation::ReadCommitted => "read_committed",
+                Isolation::ReadUncommitted => "read_uncommitted",
+            },
+        ),
+    ]);
+    entries.extend(instance_id.map(|id| entry("group.instance.id", id)));
+    entries
+}
+
+fn entry(key: &str, value: impl ToString) -> (String, String) {
+    (key.to_owned(), value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
+        let properties = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        check_properties(&properties).into_iter().map(|(key, reason)| format!("{key}: {reason}")).collect()
+    }
+
+    #[test]
+    fn every_fault_of_the_properties_is_found_at_once() {
+        let faults = faults(&[
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.username", "me"),
+            ("group.id", "mine"),
+            ("fetch.max.bytes", "lots"),
+            ("no.such.thing", "1"),
+        ]);
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults[0].starts_with("fetch.max.bytes: ") && faults[0].contains("fetch.max.bytes"), "{faults:?}");
+        assert_eq!(faults[1], "group.id: property group.id is calve's own: set kafka.group_id");
+        assert!(faults[2].starts_with("no.such.thing: ") && faults[2].contains("no.such.thing"), "{faults:?}");
+    }
+
+    #[test]
+    fn all_that_calve_sets_is_accepted_by_librdkafka() {
+        let kafka = Kafka {
+            bootstrap_servers: "127.0.0.1:1".into(),
+            group_id: "calve".into(),
+            instance_id: None,
+            properties: BTreeMap::new(),
+        };
+        for (budget, topics) in [(1, 1), (1 << 20, 1_000), (1 << 40, 1)] {
+            let limits = FetchLimits::new(&Budget::new(budget), topics);
+            for (key, value) in consumer(&kafka, Some("a"), Isolation::ReadCommitted, limits) {
+                assert_eq!(native::check_property(&key, &value), Ok(()), "{key}={value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thousand_topics_share_what_one_would_have() {
+        let budget = Budget::new(256 << 20);
+        assert_eq!(FetchLimits::new(&budget, 1).queue_kbytes, 32 << 10);
+        assert_eq!(FetchLimits::new(&budget, 1_000).queue_kbytes, 131);
+    }
+}

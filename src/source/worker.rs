@@ -1,0 +1,439 @@
+//! The poll thread: owns the consumer, serves its group, moves messages to the topics' loops, obeys commands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::config::Isolation;
+use crate::error::Error;
+
+use super::admin::Admin;
+use super::event::Event;
+use super::faults;
+use super::handle::REVOKE_WAIT;
+use super::inbox::{Command, Inbox, Rebalance, RebalanceKind};
+use super::native::{Client, Messages, NativeError, Offsets, PartitionQueue, Queue, code};
+use super::topic::{CONSUME_MESSAGES_MAX, Flow, PartitionFault, Reading, Topic};
+
+/// How long the thread sleeps when nothing is told: a safety net for work that nobody announced.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// The same while a topic waits for room, which is announced but may be missed.
+const BLOCKED_WAIT: Duration = Duration::from_millis(20);
+/// Every queue is looked at this often, announced or not.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// A failure of the same kind is not reported again before this time is over.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+pub(super) struct Worker {
+    pub client: Arc<Client>,
+    /// Rebalances and errors come through here.
+    pub group: Queue,
+    pub inbox: Arc<Inbox>,
+    pub topics: Vec<Topic>,
+    pub by_name: HashMap<String, usize>,
+    pub isolation: Isolation,
+    pub admin: Admin,
+    pub runtime: Handle,
+    pub reports: Reports,
+    /// Counts assignments, so that a late answer to an earlier one is told apart.
+    pub generation: u64,
+}
+
+/// When which failure was last reported.
+#[derive(Default)]
+pub(super) struct Reports(HashMap<(usize, i32, i32), Instant>);
+
+impl Reports {
+    fn is_due(&mut self, topic: usize, partition: i32, code: i32) -> bool {
+        let now = Instant::now();
+        let due = self.0.get(&(topic, partition, code)).is_none_or(|last| now - *last >= REPORT_INTERVAL);
+        if due {
+            self.0.insert((topic, partition, code), now);
+        }
+        due
+    }
+}
+
+enum Next {
+    Continue,
+    Close { deadline: Instant, done: Option<oneshot::Sender<()>> },
+}
+
+impl Worker {
+    pub fn run(mut self) {
+        let mut messages = Messages::default();
+        // Topics that may have messages.
+        let mut active: Vec<usize> = Vec::new();
+        let mut told: Vec<usize> = Vec::new();
+        let mut is_active = vec![false; self.topics.len()];
+        let mut swept = Instant::now();
+        let mut wait = Duration::ZERO;
+        loop {
+            let commands = self.inbox.wait(wait, &mut told);
+            for command in commands {
+                if let Next::Close { deadline, done } = self.obey(command) {
+                    self.close(deadline);
+                    drop(done);
+                    return;
+                }
+            }
+            self.serve_group(&mut messages);
+
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                swept = Instant::now();
+                told.extend(0..self.topics.len());
+            }
+            for topic in told.drain(..) {
+                // The group's queue has the number after the last topic's; it was served already.
+                if topic < self.topics.len() && !std::mem::replace(&mut is_active[topic], true) {
+                    active.push(topic);
+                }
+            }
+
+            // Announces are only wanted, and space is only looked at again, after this flag is up: so set it before.
+            self.inbox.set_blocked(true);
+            let (mut blocked, mut more) = (false, false);
+            let mut faults: Vec<(usize, PartitionFault)> = Vec::new();
+            active.retain(|&index| {
+                let topic = &mut self.topics[index];
+                let keep = match topic.flow() {
+                    Flow::Open => {
+                        let (again, found) = topic.consume(&mut messages);
+                        faults.extend(found.into_iter().map(|fault| (index, fault)));
+                        more |= again;
+                        again
+                    }
+                    Flow::Blocked => {
+                        blocked = true;
+                        true
+                    }
+                    // Looked at again when it is resumed, or by the sweep.
+                    Flow::Stopped => false,
+                };
+                is_active[index] = keep;
+                keep
+            });
+            for (topic, fault) in faults {
+                self.on_partition_fault(topic, fault);
+            }
+            blocked |= self.topics.iter_mut().any(|topic| topic.has_pending());
+            self.inbox.set_blocked(blocked);
+            wait = match (more, blocked) {
+                (true, _) => Duration::ZERO,
+                (false, true) => BLOCKED_WAIT,
+                (false, false) => IDLE_WAIT,
+            };
+        }
+    }
+
+    fn serve_group(&mut self, messages: &mut Messages) {
+        loop {
+            // Rebalances only reach the inbox from here; what is returned are errors of topics.
+            self.group.consume(messages, CONSUME_MESSAGES_MAX);
+            let count = messages.len();
+            for index in 0..count {
+                let message = messages.get(index);
+                let error = NativeError::new(message.error(), message.error_reason());
+                let Some(&topic) = self.by_name.get(&message.topic()) else {
+                    if error.code != 0 {
+                        tracing::warn!("kafka consumer: {error}");
+                    }
+                    continue;
+                };
+                // A record here would be of a partition that is not forwarded (any more): void.
+                if error.code != 0 && error.code != code::PARTITION_EOF {
+                    self.on_topic_fault(topic, message.partition(), &error);
+                }
+            }
+            messages.clear();
+            if count < CONSUME_MESSAGES_MAX {
+                break;
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Next {
+        match command {
+            Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, partitions }) => self.on_assign(partitions),
+            Command::Rebalance(Rebalance { kind: RebalanceKind::Revoke { lost }, partitions }) => {
+                self.on_revoke(&partitions, lost);
+            }
+            Command::Start { topic, generation, offsets } => self.start(topic, generation, &offsets),
+            Command::Revoked { partitions } => self.unassign(&partitions),
+            Command::Seek { topic, partition, offset } => self.seek(topic, partition, offset),
+            Command::Pause { topic, paused } => {
+                self.topics[topic].paused = paused;
+                self.inbox.ready(topic);
+            }
+            Command::Halt { topic } => self.halt(topic),
+            Command::Reopen { topic, sender } => {
+                self.halt(topic);
+                self.topics[topic].reopen(sender);
+                let partitions: Vec<i32> = self.topics[topic].owned.keys().copied().collect();
+                if !partitions.is_empty() {
+                    self.ask_for_start(topic, partitions);
+                }
+            }
+            Command::Deliver { topic, event } => self.topics[topic].send(event),
+            Command::ClientError { code, reason, fatal } => self.on_client_error(NativeError::new(code, reason), fatal),
+            Command::Close { deadline, done } => return Next::Close { deadline, done },
+        }
+        Next::Continue
+    }
+
+    fn on_assign(&mut self, partitions: Vec<(String, i32)>) {
+        // The group is answered at once, with nothing: each topic's partitions follow when its loop has said where
+        // they start, so that one that cannot say holds up no other.
+        if let Err(error) = self.client.incremental_assign(&Offsets::new()) {
+            tracing::error!("kafka consumer: cannot take over an assignment: {error}");
+        }
+        for (topic, partitions) in self.by_topic(&partitions) {
+            self.ask_for_start(topic, partitions);
+        }
+    }
+
+    fn ask_for_start(&mut self, topic: usize, partitions: Vec<i32>) {
+        self.generation += 1;
+        let generation = self.generation;
+        let state = &mut self.topics[topic];
+        for partition in &partitions {
+            state.owned.insert(*partition, generation);
+        }
+        if !state.is_open() {
+            return;
+        }
+        let (start, answer) = oneshot::channel();
+        state.send(Event::Assigned { partitions, start });
+        let inbox = self.inbox.clone();
+        self.runtime.spawn(async move {
+            // No answer means that the loop does not want them.
+            if let Ok(offsets) = answer.await {
+                inbox.push(Command::Start { topic, generation, offsets });
+            }
+        });
+    }
+
+    fn start(&mut self, topic: usize, generation: u64, offsets: &BTreeMap<i32, i64>) {
+        let state = &mut self.topics[topic];
+        let mut list = Offsets::new();
+        let mut started = Vec::new();
+        let mut failure = None;
+        for (&partition, &offset) in offsets {
+            if state.owned.get(&partition) != Some(&generation) || state.reading.contains_key(&partition) {
+                continue;
+            }
+            if offset < 0 {
+                let message = format!("topic {} partition {partition}: no start offset ({offset})", state.name);
+                failure = Some(Error::halt(message));
+                continue;
+            }
+            let forwarded = PartitionQueue::forward(&self.client, &state.name, partition, &state.queue)
+                .and_then(|forward| list.add(&state.name, partition, Some(offset)).map(|()| forward));
+            match forwarded {
+                Ok(forward) => {
+                    state.reading.insert(partition, Reading { next: offset, _forward: forward });
+                    started.push(partition);
+                }
+                Err(error) => failure = Some(faults::of_topic(&state.name, partition, &error)),
+            }
+        }
+        if !started.is_empty() {
+            if let Err(error) = self.client.incremental_assign(&list) {
+                for partition in &started {
+                    state.reading.remove(partition);
+                }
+                failure = Some(faults::of_topic(&state.name, -1, &error));
+            }
+        }
+        if let Some(error) = failure {
+            state.send(Event::Failed(error));
+        }
+        self.inbox.ready(topic);
+    }
+
+    fn on_revoke(&mut self, partitions: &[(String, i32)], lost: bool) {
+        let mut gone: Vec<(usize, i32)> = Vec::new();
+        let mut waits = JoinSet::new();
+        for (topic, partitions) in self.by_topic(partitions) {
+            let state = &mut self.topics[topic];
+            for partition in &partitions {
+                state.owned.remove(partition);
+                gone.push((topic, *partition));
+                if lost {
+                    state.drop_pending(*partition);
+                }
+            }
+            if state.is_open() {
+                let (done, answer) = oneshot::channel();
+                state.send(Event::Revoked { partitions, lost, done });
+                waits.spawn_on(answer, &self.runtime);
+            }
+        }
+        let inbox = self.inbox.clone();
+        self.runtime.spawn(async move {
+            // An answer that was dropped counts as given: the loop is gone.
+            let all = async { while waits.join_next().await.is_some() {} };
+            if tokio::time::timeout(REVOKE_WAIT, all).await.is_err() {
+                tracing::warn!(
+                    "partitions were revoked and not flushed within {} s: what is not committed is dropped, the next \
+                     owner reads it again",
+                    REVOKE_WAIT.as_secs()
+                );
+            }
+            inbox.push(Command::Revoked { partitions: gone });
+        });
+    }
+
+    /// Tells librdkafka to stop reading `partitions`, those that it reads.
+    fn unassign(&mut self, partitions: &[(usize, i32)]) {
+        let mut list = Offsets::new();
+        for &(topic, partition) in partitions {
+            let state = &mut self.topics[topic];
+            if state.reading.remove(&partition).is_some() {
+                // The name was good when the partition was assigned.
+                let _ = list.add(&state.name, partition, None);
+            }
+        }
+        // Also when the list is empty: the group waits for this call.
+        if let Err(error) = self.client.incremental_unassign(&list) {
+            tracing::error!("kafka consumer: cannot give up partitions: {error}");
+        }
+    }
+
+    fn halt(&mut self, topic: usize) {
+        let partitions: Vec<(usize, i32)> =
+            self.topics[topic].reading.keys().map(|partition| (topic, *partition)).collect();
+        if !partitions.is_empty() {
+            self.unassign(&partitions);
+        }
+        self.topics[topic].close();
+    }
+
+    fn seek(&mut self, topic: usize, partition: i32, offset: i64) {
+        let Some(&generation) = self.topics[topic].owned.get(&partition) else { return };
+        if self.topics[topic].reading.contains_key(&partition) {
+            self.unassign(&[(topic, partition)]);
+        }
+        self.topics[topic].drop_pending(partition);
+        self.topics[topic].send(Event::Positioned { partition, offset });
+        self.start(topic, generation, &BTreeMap::from([(partition, offset)]));
+    }
+
+    fn on_partition_fault(&mut self, topic: usize, fault: PartitionFault) {
+        let PartitionFault { partition, error, next } = fault;
+        match error.code {
+            code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE => {
+                // Not read any further: where to go on is for the ledger, or a person, to say.
+                self.unassign(&[(topic, partition)]);
+                let (admin, inbox, name) = (self.admin.clone(), self.inbox.clone(), self.topics[topic].name.clone());
+                let isolation = self.isolation;
+                self.runtime.spawn(async move {
+                    let failure = explain_out_of_range(&admin, &name, partition, next, isolation, &error).await;
+                    inbox.push(Command::Deliver { topic, event: Event::Failed(failure) });
+                });
+            }
+            _ => self.on_topic_fault(topic, partition, &error),
+        }
+    }
+
+    fn on_topic_fault(&mut self, topic: usize, partition: i32, error: &NativeError) {
+        let failure = faults::of_topic(&self.topics[topic].name, partition, error);
+        if !failure.is_retry() {
+            let reading = self.topics[topic].reading.keys();
+            let halted: Vec<(usize, i32)> =
+                reading.filter(|of| partition < 0 || **of == partition).map(|of| (topic, *of)).collect();
+            if !halted.is_empty() {
+                self.unassign(&halted);
+            }
+        }
+        if self.reports.is_due(topic, partition, error.code) {
+            self.topics[topic].send(Event::Failed(failure));
+        }
+    }
+
+    fn on_client_error(&mut self, error: NativeError, fatal: bool) {
+        if fatal {
+            for topic in &mut self.topics {
+                topic.send(Event::Failed(faults::of_client(&error)));
+            }
+        } else if error.code == code::ALL_BROKERS_DOWN {
+            tracing::warn!("kafka: no broker is reachable ({error}); calve goes on trying");
+        } else if error.is_transport() {
+            tracing::info!("kafka: {error}; calve goes on trying");
+        } else {
+            tracing::warn!("kafka: {error}");
+        }
+    }
+
+    /// Leaves the group, within the deadline.
+    fn close(mut self, deadline: Instant) {
+        let reading: Vec<(usize, i32)> = self.reading();
+        for topic in &mut self.topics {
+            topic.close();
+        }
+        if !reading.is_empty() {
+            self.unassign(&reading);
+        }
+        if let Err(error) = self.client.close_begin(&self.group) {
+            tracing::warn!("kafka consumer: cannot leave the group: {error}");
+            return;
+        }
+        let mut messages = Messages::default();
+        let mut told = Vec::new();
+        while !self.client.is_closed() {
+            if Instant::now() >= deadline {
+                tracing::warn!("kafka consumer: left without the group's answer; its session will time out");
+                return;
+            }
+            self.group.consume_within(&mut messages, 1, 50);
+            for command in self.inbox.wait(Duration::ZERO, &mut told) {
+                match command {
+                    Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, .. }) => {
+                        let _ = self.client.incremental_assign(&Offsets::new());
+                    }
+                    Command::Rebalance(_) | Command::Revoked { .. } => self.unassign(&[]),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn reading(&self) -> Vec<(usize, i32)> {
+        let topics = self.topics.iter().enumerate();
+        topics.flat_map(|(index, topic)| topic.reading.keys().map(move |partition| (index, *partition))).collect()
+    }
+
+    fn by_topic(&self, partitions: &[(String, i32)]) -> BTreeMap<usize, Vec<i32>> {
+        let mut topics: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
+        for (name, partition) in partitions {
+            match self.by_name.get(name) {
+                Some(&topic) => topics.entry(topic).or_default().push(*partition),
+                None => tracing::warn!("kafka consumer: was given topic {name}, which it did not subscribe to"),
+            }
+        }
+        topics
+    }
+}
+
+/// Tells a log whose start moved from one that is shorter than the ledger says.
+async fn explain_out_of_range(
+    admin: &Admin,
+    topic: &str,
+    partition: i32,
+    next: i64,
+    isolation: Isolation,
+    error: &NativeError,
+) -> Error {
+    match admin.watermarks(topic, isolation).await {
+        Ok(watermarks) => match watermarks.get(&partition) {
+            Some(marks) if next < marks.low => faults::log_start_moved(topic, partition, next, marks.low),
+            Some(marks) if next > marks.end => faults::end_below_ledger(topic, partition, next, marks.end),
+            _ => faults::out_of_range(topic, partition, next, error),
+        },
+        Err(_) => faults::out_of_range(topic, partition, next, error),
+    }
+}
