@@ -1,11 +1,25 @@
 //! The columns of a table: what each field of a message becomes (mapping version 1).
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::spec::SchemaRef as IcebergSchemaRef;
+use iceberg::arrow::schema_to_arrow_schema;
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, SchemaRef as IcebergSchemaRef};
 
+use super::build::Build;
+use super::column_map::ColumnMap;
+use super::metadata::Ids;
 use super::model::{EnumId, Kind, MessageId, Pool};
+use super::{check, columns};
+use crate::config::{Framing, OnIncompatible, Topic};
+
+/// The table property that pins how columns are to be read, and the version that this code writes.
+pub const VERSION_PROPERTY: &str = "calve.mapping";
+pub const VERSION: &str = "1";
+/// The table property that names the topic's message.
+pub const MESSAGE_PROPERTY: &str = "calve.message";
 
 /// A message's table: its columns, and the whole schema with `_kafka` and `_raw` in Iceberg's and Arrow's terms.
 #[derive(Clone, Debug)]
@@ -16,8 +30,92 @@ pub struct Mapping {
     pub columns: Vec<Column>,
     /// All columns, field ids assigned.
     pub iceberg: IcebergSchemaRef,
-    /// The same for Arrow, each field with its `PARQUET:field_id`: message columns, `_kafka`, `_raw`.
+    /// The same for Arrow, each field with its `PARQUET:field_id`: message columns, `_kafka`, `_raw`. Binary columns are
+    /// LargeBinary, times are microseconds in "+00:00".
     pub arrow: ArrowSchemaRef,
+    /// Which Iceberg field each field path fills.
+    pub column_map: ColumnMap,
+}
+
+/// What a topic's configuration says about its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A message with more leaf columns is refused.
+    pub columns_max: usize,
+    pub on_incompatible: OnIncompatible,
+    /// Whether every record names the schema that it was written with, so that old records are read with theirs.
+    pub records_name_schema: bool,
+}
+
+impl From<&Topic> for Options {
+    fn from(topic: &Topic) -> Self {
+        Options {
+            columns_max: topic.columns_max,
+            on_incompatible: topic.on_incompatible,
+            records_name_schema: matches!(topic.framing, Framing::Confluent | Framing::Header),
+        }
+    }
+}
+
+/// Why a message cannot be a table, or not this one; one place of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The message's full name and the field's path in it: `shop.v1.Order.customer.name`.
+    pub path: String,
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Mapping {
+    /// The table that a message becomes where there is none yet: every fault, or the columns with fresh ids.
+    pub fn create(pool: Arc<Pool>, message: MessageId, options: &Options) -> Result<Mapping, Vec<Fault>> {
+        let faults = check::faults(&pool, message, options);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let columns = columns::of_topic(&pool, message);
+        let mut build = Build { pool: &pool, ids: Ids::after(0), map: ColumnMap::default() };
+        let fields = build.table(&columns);
+        let column_map = build.map;
+        Mapping::assemble(pool, message, columns, fields, column_map)
+    }
+
+    /// What a table must hold as properties to be written to later: mapping version, message, column map.
+    pub fn properties(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (VERSION_PROPERTY.to_string(), VERSION.to_string()),
+            (MESSAGE_PROPERTY.to_string(), self.pool.message(self.message).full_name.clone()),
+            (ColumnMap::PROPERTY.to_string(), self.column_map.to_json()),
+        ])
+    }
+
+    pub(super) fn assemble(
+        pool: Arc<Pool>,
+        message: MessageId,
+        columns: Vec<Column>,
+        fields: Vec<NestedFieldRef>,
+        column_map: ColumnMap,
+    ) -> Result<Mapping, Vec<Fault>> {
+        let schema = Schema::builder().with_fields(fields).build();
+        let both = schema.and_then(|schema| Ok((schema_to_arrow_schema(&schema)?, schema)));
+        match both {
+            Ok((arrow, iceberg)) => {
+                let (iceberg, arrow) = (Arc::new(iceberg), Arc::new(arrow));
+                Ok(Mapping { pool, message, columns, iceberg, arrow, column_map })
+            }
+            Err(e) => Err(vec![Fault {
+                path: pool.message(message).full_name.clone(),
+                message: format!("its columns are not an Iceberg schema: {}", e.message()),
+            }]),
+        }
+    }
 }
 
 /// One column (or struct field) that a Protobuf field fills.
@@ -69,4 +167,65 @@ pub enum Leaf {
     Present,
     /// A column that no field of the message fills any more: always null. Its type is the table's.
     Retired,
+}
+
+impl Shape {
+    /// The leaf of a leaf column, or of a list of leaves or a map to leaves.
+    pub fn leaf(&self) -> Option<Leaf> {
+        match self {
+            Shape::Leaf(leaf) => Some(*leaf),
+            Shape::List(inner) | Shape::Map { value: inner, .. } => inner.leaf(),
+            Shape::Struct(_) => None,
+        }
+    }
+
+    /// What the wire carries for a leaf or a list of leaves, as the column map keeps it.
+    pub(super) fn wire_kind(&self, pool: &Pool) -> Option<String> {
+        match self {
+            Shape::Leaf(leaf) => leaf.wire_kind(pool),
+            Shape::List(element) => element.wire_kind(pool),
+            Shape::Struct(_) | Shape::Map { .. } => None,
+        }
+    }
+}
+
+impl Leaf {
+    /// The column type; none for a retired column, whose type is the table's.
+    pub fn iceberg_type(self) -> Option<PrimitiveType> {
+        Some(match self {
+            Leaf::Scalar(kind) | Leaf::Wrapper(_, kind) => scalar_type(kind),
+            Leaf::UnsignedAsLong(_) | Leaf::Duration(_) => PrimitiveType::Long,
+            Leaf::EnumName(_) => PrimitiveType::String,
+            Leaf::EnumNumber(_) => PrimitiveType::Int,
+            Leaf::Timestamp(_) => PrimitiveType::Timestamptz,
+            Leaf::Date(_) => PrimitiveType::Date,
+            Leaf::Present => PrimitiveType::Boolean,
+            Leaf::Retired => return None,
+        })
+    }
+
+    fn wire_kind(self, pool: &Pool) -> Option<String> {
+        Some(match self {
+            Leaf::Scalar(kind) | Leaf::UnsignedAsLong(kind) => kind.name(pool).to_string(),
+            Leaf::EnumName(_) | Leaf::EnumNumber(_) => "enum".to_string(),
+            Leaf::Timestamp(id) | Leaf::Duration(id) | Leaf::Date(id) | Leaf::Wrapper(id, _) => {
+                pool.message(id).full_name.clone()
+            }
+            Leaf::Present | Leaf::Retired => return None,
+        })
+    }
+}
+
+/// Messages and enums have no scalar's type; as a scalar they would be their bytes and their number.
+fn scalar_type(kind: Kind) -> PrimitiveType {
+    match kind {
+        Kind::Bool => PrimitiveType::Boolean,
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Enum(_) => PrimitiveType::Int,
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint32 | Kind::Fixed32 => PrimitiveType::Long,
+        Kind::Uint64 | Kind::Fixed64 => PrimitiveType::Decimal { precision: 20, scale: 0 },
+        Kind::Float => PrimitiveType::Float,
+        Kind::Double => PrimitiveType::Double,
+        Kind::String => PrimitiveType::String,
+        Kind::Bytes | Kind::Message(_) | Kind::Group(_) => PrimitiveType::Binary,
+    }
 }

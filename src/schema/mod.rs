@@ -1,5 +1,23 @@
 //! Descriptors in, columns out: `.proto` folders and descriptor sets become one resolved [`model`]; a message of it
-//! becomes the columns of a table ([`mapping`]). The only folder that names a descriptor crate.
+//! becomes the columns of a table ([`mapping`]), and the columns of a table that exists follow it as it changes
+//! ([`evolve`]). The only folder that names a descriptor crate.
+//!
+//! A user's file, however broken, ends in an error that names it, never in a panic. A table's mapping never changes its
+//! meaning: a column is a path of field numbers, and keeps its Iceberg id for as long as the table lives.
 
+pub mod column_map;
 pub mod mapping;
 pub mod model;
+pub mod source;
+
+mod build;
+mod check;
+mod columns;
+mod comments;
+pub mod metadata;
+mod protoc;
+mod protos;
+mod resolve;
+mod well_known;
+
+pub use source::load;

@@ -3,7 +3,7 @@
 //! Editions features, proto2 and proto3 rules are already applied: a field says its own presence, packing, encoding
 //! and openness. Nothing here refers to a descriptor crate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u32);
@@ -18,6 +18,8 @@ pub struct Pool {
     pub enums: Vec<Enum>,
     /// Full name without a leading dot → message.
     pub message_by_name: HashMap<String, MessageId>,
+    /// Full names of the messages, fields and oneofs that carry an option of `calve/v1/options.proto`.
+    pub calve_options: HashSet<String>,
 }
 
 impl Pool {
@@ -116,6 +118,31 @@ pub enum Kind {
     Message(MessageId),
     /// A message in delimited encoding: proto2 `group`, editions `DELIMITED`.
     Group(MessageId),
+}
+
+impl Kind {
+    /// As a `.proto` file spells it: a scalar's keyword, a type's full name.
+    pub fn name(self, pool: &Pool) -> &str {
+        match self {
+            Kind::Bool => "bool",
+            Kind::Int32 => "int32",
+            Kind::Sint32 => "sint32",
+            Kind::Sfixed32 => "sfixed32",
+            Kind::Int64 => "int64",
+            Kind::Sint64 => "sint64",
+            Kind::Sfixed64 => "sfixed64",
+            Kind::Uint32 => "uint32",
+            Kind::Fixed32 => "fixed32",
+            Kind::Uint64 => "uint64",
+            Kind::Fixed64 => "fixed64",
+            Kind::Float => "float",
+            Kind::Double => "double",
+            Kind::String => "string",
+            Kind::Bytes => "bytes",
+            Kind::Enum(id) => &pool.enumeration(id).full_name,
+            Kind::Message(id) | Kind::Group(id) => &pool.message(id).full_name,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
