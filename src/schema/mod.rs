@@ -6,15 +6,20 @@
 //! meaning: a column is a path of field numbers, and keeps its Iceberg id for as long as the table lives.
 
 pub mod column_map;
+pub mod ddl;
+pub mod evolve;
 pub mod mapping;
 pub mod model;
+pub mod partition;
 pub mod source;
 
+mod adopt;
 mod build;
 mod check;
 mod columns;
 mod comments;
 pub mod metadata;
+mod names;
 mod protoc;
 mod protos;
 mod resolve;
