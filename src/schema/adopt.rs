@@ -18,7 +18,8 @@ impl Mapping {
             .context("the catalog created other columns than it was asked for")?;
         let mut column_map = ColumnMap::default();
         for (path, entry) in self.column_map.iter() {
-            let id = ids.get(&entry.id).with_context(|| format!("the column of field path {path} is not in the table"))?;
+            let id =
+                ids.get(&entry.id).with_context(|| format!("the column of field path {path} is not in the table"))?;
             column_map.insert(path.clone(), Entry { id: *id, kind: entry.kind.clone() });
         }
         let fields = table.as_struct().fields().to_vec();

@@ -15,12 +15,8 @@ pub const DEPTH_MAX: usize = 100;
 
 /// All faults of the message as a table; empty if it can be one.
 pub fn faults(pool: &Pool, message: MessageId, options: &Options) -> Vec<Fault> {
-    let mut check = Check {
-        pool,
-        path: vec![pool.message(message).full_name.clone()],
-        visits: HashMap::new(),
-        faults: Vec::new(),
-    };
+    let mut check =
+        Check { pool, path: vec![pool.message(message).full_name.clone()], visits: HashMap::new(), faults: Vec::new() };
     match well_known::recognise(pool, message) {
         Some(WellKnown::Json) => check.not_yet("a google.protobuf.Struct, Value or ListValue becomes JSON text"),
         Some(WellKnown::Leaf(_)) => {}
@@ -87,7 +83,10 @@ impl Check<'_> {
                 }
                 self.path.push(field.name.clone());
                 if depth == 0 && metadata::is_reserved(&field.name) {
-                    self.fault(format!("the name is reserved for a column of calve or Iceberg ({}); rename the field", metadata::RESERVED.join(" ")));
+                    self.fault(format!(
+                        "the name is reserved for a column of calve or Iceberg ({}); rename the field",
+                        metadata::RESERVED.join(" ")
+                    ));
                 }
                 if pool.calve_options.contains(&format!("{}.{}", message.full_name, field.name)) {
                     self.not_yet("an option (calve.v1.column) stands here");
@@ -145,9 +144,8 @@ impl Check<'_> {
         if leaves <= columns_max as u64 {
             return;
         }
-        let fitting = (1..DEPTH_MAX)
-            .take_while(|depth| self::leaves(self.pool, message, *depth) <= columns_max as u64)
-            .last();
+        let fitting =
+            (1..DEPTH_MAX).take_while(|depth| self::leaves(self.pool, message, *depth) <= columns_max as u64).last();
         let hint = match fitting {
             Some(depth) => format!("json_below = {depth} would fit, but this version does not do it yet: "),
             None => String::new(),

@@ -93,8 +93,8 @@ impl ColumnMap {
     }
 
     pub fn from_json(text: &str) -> Result<Self> {
-        let texts: BTreeMap<String, Json> =
-            serde_json::from_str(text).with_context(|| format!("the table property {} is not what calve wrote", Self::PROPERTY))?;
+        let texts: BTreeMap<String, Json> = serde_json::from_str(text)
+            .with_context(|| format!("the table property {} is not what calve wrote", Self::PROPERTY))?;
         let mut map = ColumnMap::default();
         for (path, value) in texts {
             let entry = match value {

@@ -35,7 +35,9 @@ impl Existing {
     pub fn of(table: &TableMetadata) -> anyhow::Result<Self> {
         let property = |name: &str| {
             table.properties().get(name).ok_or_else(|| {
-                anyhow::anyhow!("the table has no property {name}: calve did not create it; name another table for the topic")
+                anyhow::anyhow!(
+                    "the table has no property {name}: calve did not create it; name another table for the topic"
+                )
             })
         };
         let version = property(mapping::VERSION_PROPERTY)?;
@@ -129,7 +131,8 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
     let mut faults = check::faults(&pool, message, options);
     let full_name = &pool.message(message).full_name;
     if table.message != *full_name {
-        let message = format!("the table holds {}; a topic's table is for one message, name another table", table.message);
+        let message =
+            format!("the table holds {}; a topic's table is for one message, name another table", table.message);
         faults.push(Fault { path: full_name.clone(), message });
     }
     let (own, kafka, raw) = match split_own(&table.schema) {
@@ -197,7 +200,10 @@ fn same_shape(a: &Type, b: &Type) -> bool {
         (Type::Primitive(a), Type::Primitive(b)) => a == b,
         (Type::Struct(a), Type::Struct(b)) => {
             a.fields().len() == b.fields().len()
-                && a.fields().iter().zip(b.fields()).all(|(a, b)| a.name == b.name && same_shape(&a.field_type, &b.field_type))
+                && a.fields()
+                    .iter()
+                    .zip(b.fields())
+                    .all(|(a, b)| a.name == b.name && same_shape(&a.field_type, &b.field_type))
         }
         (Type::List(a), Type::List(b)) => same_shape(&a.element_field.field_type, &b.element_field.field_type),
         (Type::Map(a), Type::Map(b)) => {
@@ -315,12 +321,21 @@ impl Merge<'_> {
         id
     }
 
-    fn incompatible(&mut self, column: Column, slots: &mut Vec<Slot>, at: usize, parent: &NumberPath, why: &str) -> i32 {
+    fn incompatible(
+        &mut self,
+        column: Column,
+        slots: &mut Vec<Slot>,
+        at: usize,
+        parent: &NumberPath,
+        why: &str,
+    ) -> i32 {
         let old = slots[at].field.id;
         if self.options.on_incompatible == OnIncompatible::Halt {
             self.note(
                 Verdict::Refused,
-                format!("{why}; undo the change, give the field another number, or set on_incompatible = \"new_column\""),
+                format!(
+                    "{why}; undo the change, give the field another number, or set on_incompatible = \"new_column\""
+                ),
             );
             // Already told: not to be reported as a column without a field as well.
             slots[at].wanted = Some(slots[at].field.name.clone());
@@ -375,7 +390,10 @@ impl Merge<'_> {
                 let value_path = path.child(2);
                 let (value, value_type) = self.merge(value, &table.value_field.field_type, &value_path)?;
                 let pool = self.build.pool;
-                let kinds = [(path.child(1), table.key_field.id, Shape::Leaf(*key).wire_kind(pool)), (value_path, table.value_field.id, value.wire_kind(pool))];
+                let kinds = [
+                    (path.child(1), table.key_field.id, Shape::Leaf(*key).wire_kind(pool)),
+                    (value_path, table.value_field.id, value.wire_kind(pool)),
+                ];
                 for (path, id, kind) in kinds {
                     self.build.map.insert(path, Entry { id, kind });
                 }
@@ -388,7 +406,13 @@ impl Merge<'_> {
         }
     }
 
-    fn leaf(&mut self, leaf: Leaf, table: &PrimitiveType, path: &NumberPath, widen: bool) -> Result<PrimitiveType, Mismatch> {
+    fn leaf(
+        &mut self,
+        leaf: Leaf,
+        table: &PrimitiveType,
+        path: &NumberPath,
+        widen: bool,
+    ) -> Result<PrimitiveType, Mismatch> {
         let wanted = leaf.iceberg_type().expect("a field fills the column");
         if wanted != *table && !(widen && widens(table, &wanted)) {
             return Err(Mismatch(format!("the field's column type is {wanted}, the table's column is {table}")));
@@ -416,7 +440,10 @@ impl Merge<'_> {
         let claims: Vec<Claim> = slots
             .iter()
             .map(|slot| Claim {
-                current: slot.existing.then_some(slot.field.name.as_str()).or(slot.wanted.is_none().then_some(&slot.field.name)),
+                current: slot
+                    .existing
+                    .then_some(slot.field.name.as_str())
+                    .or(slot.wanted.is_none().then_some(&slot.field.name)),
                 wanted: slot.wanted.as_deref(),
             })
             .collect();

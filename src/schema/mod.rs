@@ -11,6 +11,7 @@ pub mod evolve;
 pub mod mapping;
 pub mod model;
 pub mod partition;
+pub mod show;
 pub mod source;
 
 mod adopt;
@@ -26,3 +27,6 @@ mod resolve;
 mod well_known;
 
 pub use source::load;
+
+#[cfg(test)]
+mod tests;

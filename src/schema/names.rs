@@ -31,7 +31,8 @@ pub fn settle(claims: &[Claim<'_>]) -> Vec<Settled> {
     let numbered = claims.iter().zip(&kept).filter(|(_, kept)| **kept);
     held.extend(numbered.filter_map(|(claim, _)| claim.current.map(lower)));
     // A name is not free either if a field or another column of the table has it.
-    let mut used: HashSet<String> = claims.iter().flat_map(|claim| [claim.current, claim.wanted]).flatten().map(lower).collect();
+    let mut used: HashSet<String> =
+        claims.iter().flat_map(|claim| [claim.current, claim.wanted]).flatten().map(lower).collect();
     let mut settled = Vec::with_capacity(claims.len());
     for (claim, kept) in claims.iter().zip(kept) {
         let current = claim.current.unwrap_or_default();

@@ -91,7 +91,9 @@ fn transform_of(text: &str) -> Result<Transform, String> {
         "day" => Transform::Day,
         "hour" => Transform::Hour,
         _ => {
-            return Err(format!("{text:?} is no transform; there are identity, bucket[N], truncate[N], year, month, day and hour"));
+            return Err(format!(
+                "{text:?} is no transform; there are identity, bucket[N], truncate[N], year, month, day and hour"
+            ));
         }
     };
     match number {

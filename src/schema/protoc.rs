@@ -22,7 +22,10 @@ fn compile_with(folder: &Path, files: &[PathBuf], cause: &Path, search: &[PathBu
     let output = copy.path().join("schema.binpb");
     let sources = copy.path().join("proto");
     for file in files {
-        put(&sources.join(file), &fs::read(folder.join(file)).with_context(|| folder.join(file).display().to_string())?)?;
+        put(
+            &sources.join(file),
+            &fs::read(folder.join(file)).with_context(|| folder.join(file).display().to_string())?,
+        )?;
     }
     if !files.iter().any(|file| file == Path::new(OPTIONS_PATH)) {
         put(&sources.join(OPTIONS_PATH), OPTIONS.as_bytes())?;

@@ -28,7 +28,8 @@ pub fn compile(folder: &Path) -> Result<Vec<u8>> {
         bail!("{}: no .proto file in this folder or below it", folder.display());
     }
     for file in &files {
-        let source = fs::read(folder.join(file)).with_context(|| format!("{}: cannot read", folder.join(file).display()))?;
+        let source =
+            fs::read(folder.join(file)).with_context(|| format!("{}: cannot read", folder.join(file).display()))?;
         if uses_editions(&source) {
             return protoc::compile(folder, &files, file);
         }

@@ -155,13 +155,11 @@ impl<'a> Resolver<'a> {
         if let Some(index) = self.descriptors.message_index(full_name) {
             for extension in self.descriptors.extensions_of(index) {
                 let doc = self.comments.get(extension.full_name());
-                let field =
-                    self.field(extension.field(), extension.full_name(), extension.json_key(), None, doc)?;
+                let field = self.field(extension.field(), extension.full_name(), extension.json_key(), None, doc)?;
                 fields.push(Field { extension: true, ..field });
             }
         }
-        let message_set =
-            message.options().is_some_and(|options| options.message_set_wire_format.unwrap_or_default());
+        let message_set = message.options().is_some_and(|options| options.message_set_wire_format.unwrap_or_default());
         Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc: self.comments.get(full_name) })
     }
 
@@ -177,6 +175,7 @@ impl<'a> Resolver<'a> {
             FieldPresence::Implicit => Presence::Implicit,
             FieldPresence::Explicit => Presence::Explicit,
             FieldPresence::LegacyRequired => Presence::Required,
+            _ => bail!("field {name} has a presence that this version does not know"),
         };
         let (cardinality, kind) = match field.kind() {
             FieldKind::Singular(kind) => (Cardinality::Singular(presence), self.kind(kind, field.is_delimited())?),

@@ -16,11 +16,14 @@ pub fn load(source: &SchemaSource) -> Result<Arc<Pool>> {
     let pool = match source {
         SchemaSource::Protos(folder) => {
             let set = protos::compile(folder)?;
-            resolve::pool(&set).with_context(|| format!("{}: the compiled schema does not resolve", folder.display()))?
+            resolve::pool(&set)
+                .with_context(|| format!("{}: the compiled schema does not resolve", folder.display()))?
         }
         SchemaSource::DescriptorSet(file) => descriptor_set(file)?,
         SchemaSource::Registry => {
-            bail!("schema = \"registry\" needs the schema registry client, which this version does not have; use a folder of .proto files or a descriptor set")
+            bail!(
+                "schema = \"registry\" needs the schema registry client, which this version does not have; use a folder of .proto files or a descriptor set"
+            )
         }
     };
     Ok(Arc::new(pool))

@@ -1,0 +1,331 @@
+//! What each construct of Protobuf becomes, and what is refused.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use iceberg::arrow::schema_to_arrow_schema;
+
+use super::super::column_map::ColumnMap;
+use super::super::mapping::Options;
+use super::{OPTIONS, check, compile, create, faults, proto3, render};
+
+#[track_caller]
+fn check_table(body: &str, expected: &str) {
+    let mapping = create(&proto3(body), "t.M", &OPTIONS).unwrap_or_else(|faults| panic!("{faults:?}"));
+    check(&render(&mapping), expected);
+    let arrow = schema_to_arrow_schema(&mapping.iceberg).unwrap();
+    assert_eq!(*mapping.arrow, arrow);
+    let names: Vec<&String> = mapping.arrow.fields().iter().map(|field| field.name()).collect();
+    assert_eq!(names.len(), mapping.columns.len() + 2);
+    assert_eq!(names[mapping.columns.len()..], ["_kafka", "_raw"]);
+    assert_eq!(ColumnMap::from_json(&mapping.column_map.to_json()).unwrap(), mapping.column_map);
+}
+
+#[track_caller]
+fn check_faults(body: &str, expected: &str) {
+    check(&faults(create(&proto3(body), "t.M", &OPTIONS)), expected);
+}
+
+#[test]
+fn scalars() {
+    check_table(
+        "message M {
+           bool a = 1; float b = 2; double c = 3; string d = 4; bytes e = 5;
+           int32 f = 6; sint32 g = 7; sfixed32 h = 8; int64 i = 9; sint64 j = 10; sfixed64 k = 11;
+           uint32 l = 12; fixed32 m = 13; uint64 n = 14; fixed64 o = 15; optional int32 p = 536870911; E q = 17;
+         }
+         enum E { ZERO = 0; ONE = 1; }",
+        "
+        a boolean =1 #1
+        b float =2 #2
+        c double =3 #3
+        d string =4 #4
+        e binary =5 #5
+        f int =6 #6
+        g int =7 #7
+        h int =8 #8
+        i long =9 #9
+        j long =10 #10
+        k long =11 #11
+        l long =12 #12
+        m long =13 #13
+        n decimal(20, 0) =14 #14
+        o decimal(20, 0) =15 #15
+        p int =536870911 #16
+        q string =17 #17
+        ",
+    );
+}
+
+#[test]
+fn nesting() {
+    // Ids go level by level, as catalogs assign them: 6 and 7 are `_kafka` and `_raw`.
+    check_table(
+        "message M {
+           int64 id = 1;
+           A a = 7;
+           repeated A as = 3;
+           map<string, A> by_name = 4;
+           oneof pick { string x = 9; A y = 2; }
+         }
+         message A { repeated int32 n = 1; B b = 2; }
+         message B {}",
+        "
+        id long =1 #1
+        a struct =7 #2
+          n list =7.1 #9
+            element int =- #11
+          b struct =7.2 #10
+            _present boolean =7.2.0 #12
+        as list =3 #3
+          element struct =- #13
+            n list =3.1 #14
+              element int =- #16
+            b struct =3.2 #15
+              _present boolean =3.2.0 #17
+        by_name map =4 #4
+          key string =4.1 #18
+          value struct =4.2 #19
+            n list =4.2.1 #20
+              element int =- #22
+            b struct =4.2.2 #21
+              _present boolean =4.2.2.0 #23
+        x string =9 #5
+        y struct =2 #6
+          n list =2.1 #24
+            element int =- #26
+          b struct =2.2 #25
+            _present boolean =2.2.0 #27
+        ",
+    );
+}
+
+#[test]
+fn map_keys() {
+    check_table(
+        "message M {
+           map<bool, int32> a = 1; map<sint64, bytes> b = 2; map<fixed32, E> c = 3; map<uint64, google.protobuf.Timestamp> d = 4;
+         }
+         enum E { ZERO = 0; }",
+        "
+        a map =1 #1
+          key boolean =1.1 #7
+          value int =1.2 #8
+        b map =2 #2
+          key long =2.1 #9
+          value binary =2.2 #10
+        c map =3 #3
+          key long =3.1 #11
+          value string =3.2 #12
+        d map =4 #4
+          key decimal(20, 0) =4.1 #13
+          value timestamptz =4.2 #14
+        ",
+    );
+}
+
+#[test]
+fn well_known_types() {
+    check_table(
+        "message M {
+           google.protobuf.Timestamp at = 1; google.protobuf.Duration took = 2; repeated google.protobuf.UInt64Value n = 3;
+           google.protobuf.StringValue s = 4; google.protobuf.Any any = 5; google.protobuf.FieldMask mask = 6;
+           google.protobuf.Empty empty = 7; google.protobuf.BoolValue b = 8;
+         }",
+        "
+        at timestamptz =1 #1
+        took long =2 #2
+        n list =3 #3
+          element decimal(20, 0) =- #11
+        s string =4 #4
+        any struct =5 #5
+          type_url string =5.1 #12
+          value binary =5.2 #13
+        mask struct =6 #6
+          paths list =6.1 #14
+            element string =- #15
+        empty struct =7 #7
+          _present boolean =7.0 #16
+        b boolean =8 #8
+        ",
+    );
+}
+
+#[test]
+fn date_by_name_and_shape() {
+    let date =
+        "syntax = \"proto3\"; package google.type; message Date { int32 year = 1; int32 month = 2; int32 day = 3; }";
+    let other = "syntax = \"proto3\"; package google.type; message Date { string text = 1; }";
+    let topic =
+        "syntax = \"proto3\"; package t; import \"google/type/date.proto\"; message M { google.type.Date d = 1; }";
+    for (source, expected) in [(date, "d date =1 #1"), (other, "d struct =1 #1\n  text string =1.1 #4")] {
+        let pool = compile(&[("google/type/date.proto", source), ("t.proto", topic)]).unwrap();
+        check(&render(&create(&pool, "t.M", &OPTIONS).unwrap()), expected);
+    }
+}
+
+#[test]
+fn topics_of_well_known_types_and_empty_messages() {
+    let pool = proto3("message M {}");
+    check(&render(&create(&pool, "google.protobuf.Timestamp", &OPTIONS).unwrap()), "value timestamptz =0 #1");
+    check(&render(&create(&pool, "google.protobuf.Int32Value", &OPTIONS).unwrap()), "value int =0 #1");
+    check(&render(&create(&pool, "t.M", &OPTIONS).unwrap()), "_present boolean =0 #1");
+    check(
+        &faults(create(&pool, "google.protobuf.Value", &OPTIONS)),
+        "google.protobuf.Value: a google.protobuf.Struct, Value or ListValue becomes JSON text, which this version does not do yet",
+    );
+}
+
+#[test]
+fn columns_of_the_log() {
+    let mapping = create(&proto3("message M { int32 a = 1; }"), "t.M", &OPTIONS).unwrap();
+    let kafka = mapping.arrow.field_with_name("_kafka").unwrap();
+    let DataType::Struct(fields) = kafka.data_type() else { panic!("{kafka}") };
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["topic", "partition", "offset", "timestamp", "timestamp_type", "key", "headers", "schema_id"]);
+    assert_eq!(*fields[3].data_type(), DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())));
+    assert!(kafka.is_nullable() && fields.iter().all(|field| field.is_nullable()));
+    assert_eq!(*mapping.arrow.field_with_name("_raw").unwrap().data_type(), DataType::LargeBinary);
+    assert_eq!(
+        mapping.properties().into_iter().collect::<Vec<_>>(),
+        [("calve.columns", "{\"1\":[1,\"int32\"]}"), ("calve.mapping", "1"), ("calve.message", "t.M")]
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+    );
+}
+
+#[test]
+fn docs() {
+    let pool = proto3(
+        "message M {
+           // How long
+           // it took.
+           google.protobuf.Duration took = 1;
+           google.protobuf.Duration bare = 2;
+           int32 behind = 3; // behind the field
+           int32 none = 4;
+           /* a block */
+           repeated int32 block = 5;
+         }",
+    );
+    let mapping = create(&pool, "t.M", &OPTIONS).unwrap();
+    let docs: Vec<Option<&str>> = mapping.columns.iter().map(|column| column.doc.as_deref()).collect();
+    let took = "How long\nit took.\nduration in microseconds";
+    let expected = [Some(took), Some("duration in microseconds"), Some("behind the field"), None, Some("a block")];
+    assert_eq!(docs, expected);
+    assert_eq!(mapping.iceberg.field_by_id(1).unwrap().doc.as_deref(), Some(took));
+}
+
+#[test]
+fn all_faults_at_once() {
+    check_faults(
+        "message M {
+           google.protobuf.Struct s = 1;
+           repeated google.protobuf.Value v = 2;
+           map<string, google.protobuf.ListValue> l = 3;
+           A a = 4;
+           A again = 5;
+           int32 _Kafka = 6;
+         }
+         message A { M back = 1; B b = 2; }
+         message B { repeated B children = 1; int32 _raw = 2; }",
+        "
+        t.M.s: a google.protobuf.Struct becomes JSON text, which this version does not do yet
+        t.M.v: a google.protobuf.Value becomes JSON text, which this version does not do yet
+        t.M.l: a google.protobuf.ListValue becomes JSON text, which this version does not do yet
+        t.M.a.back: the message t.M contains itself here; it becomes JSON text, which this version does not do yet
+        t.M.a.b.children: the message t.B contains itself here; it becomes JSON text, which this version does not do yet
+        t.M._Kafka: the name is reserved for a column of calve or Iceberg (_kafka _raw _key _present _file _pos _deleted _spec_id _partition _row_id _last_updated_sequence_number _change_type _change_ordinal _commit_snapshot_id); rename the field
+        ",
+    );
+}
+
+#[test]
+fn names_equal_ignoring_case() {
+    let pool = compile(&[(
+        "t.proto",
+        "syntax = \"proto2\"; package t; message M { optional N n = 1; } message N { optional int32 Total = 7; optional int32 total = 8; }",
+    )])
+    .unwrap();
+    check(
+        &faults(create(&pool, "t.M", &OPTIONS)),
+        "t.M.n: the fields t.M.n.Total and t.M.n.total have names that are equal ignoring case; engines cannot tell such columns apart: rename one",
+    );
+}
+
+#[test]
+fn proto2_that_is_not_done_yet() {
+    let pool = compile(&[(
+        "t.proto",
+        "syntax = \"proto2\"; package t;
+         message M {
+           required int32 id = 1;
+           optional group G = 2 { optional int32 x = 1; }
+           repeated group H = 3 { optional int32 x = 1; }
+           optional Set set = 4;
+           extensions 100 to 200;
+         }
+         message Set { option message_set_wire_format = true; extensions 4 to max; }
+         extend M { optional string note = 150; }",
+    )])
+    .unwrap();
+    check(
+        &faults(create(&pool, "t.M", &OPTIONS)),
+        "
+        t.M.g: a group (delimited encoding), which this version does not do yet
+        t.M.h: a group (delimited encoding), which this version does not do yet
+        t.M.set: a MessageSet, which this version does not do yet
+        t.M.t.note: an extension (number 150) becomes a column, which this version does not do yet
+        ",
+    );
+}
+
+#[test]
+fn options_in_the_schema_are_not_ignored() {
+    let pool = compile(&[(
+        "t.proto",
+        "syntax = \"proto3\"; package t; import \"calve/v1/options.proto\";
+         message M {
+           option (calve.v1.table) = { name: \"other\" };
+           uint64 n = 1 [(calve.v1.column) = { type: LONG }];
+           oneof pick { option (calve.v1.oneof).case_column = true; int32 a = 2; }
+         }",
+    )])
+    .unwrap();
+    check(
+        &faults(create(&pool, "t.M", &OPTIONS)),
+        "
+        t.M: an option (calve.v1.table) stands here, which this version does not do yet
+        t.M: an option (calve.v1.oneof) stands at its oneof pick, which this version does not do yet
+        t.M.n: an option (calve.v1.column) stands here, which this version does not do yet
+        ",
+    );
+}
+
+#[test]
+fn too_many_columns() {
+    let options = Options { columns_max: 10, ..OPTIONS };
+    let body = "message M { int32 a = 1; map<string, B> b = 2; B c = 3; }
+                message B { C x = 1; C y = 2; int32 z = 3; }
+                message C { int32 p = 1; int32 q = 2; }";
+    let hint = "t.M: the message has 12 leaf columns, over columns_max = 10; json_below = 2 would fit, but this version does not do it yet: raise columns_max if the table's readers stand that many";
+    check(&faults(create(&proto3(body), "t.M", &options)), hint);
+    create(&proto3(body), "t.M", &Options { columns_max: 12, ..OPTIONS }).unwrap();
+}
+
+#[test]
+fn more_paths_than_can_be_listed() {
+    let chain: String = (0..60).map(|n| format!("message N{n} {{ N{m} a = 1; N{m} b = 2; }}\n", m = n + 1)).collect();
+    let body = format!("message M {{ N0 n = 1; }}\n{chain}message N60 {{ int32 x = 1; }}");
+    let text = faults(create(&proto3(&body), "t.M", &OPTIONS));
+    assert!(text.starts_with("t.M: the message has 1152921504606846976 leaf columns"), "{text}");
+}
+
+#[test]
+fn deeper_than_a_record_may_be() {
+    let deep = |depth: usize| {
+        let chain: String = (1..depth).map(|n| format!("message N{n} {{ N{} n = 1; }}\n", n + 1)).collect();
+        proto3(&format!("message M {{ N1 n = 1; }}\n{chain}message N{depth} {{ int32 x = 1; }}"))
+    };
+    create(&deep(100), "t.M", &OPTIONS).unwrap();
+    let text = faults(create(&deep(101), "t.M", &OPTIONS));
+    assert!(text.ends_with(": more than 100 messages are nested here; no record may be that deep\n"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}
