@@ -3,10 +3,20 @@
 //! A catalog here is only the last hop: load, create, and swap a table's metadata under stated requirements. What a
 //! change consists of, and whether it may be tried again, is decided in [`crate::commit`].
 
+mod error;
+mod metadata;
+mod rest;
+mod sql;
+pub mod storage;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use iceberg::spec::{Schema, SortOrder, UnboundPartitionSpec};
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
+
+use crate::config::{self, CatalogKind};
 
 /// What came of a request to change a table.
 #[derive(Debug, thiserror::Error)]
@@ -74,4 +84,36 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
 
     /// Forgets the table; its files stay.
     async fn drop_table(&self, table: &TableIdent) -> Result<()>;
+}
+
+/// Connects to a configured catalog. [`Error::Unavailable`] when it cannot be reached now, [`Error::Refused`] when it
+/// never will be: a property that is missing or wrong, credentials that do not pass.
+pub async fn open(config: &config::Catalog) -> Result<Arc<dyn Catalog>> {
+    match config.kind {
+        CatalogKind::Sql => Ok(Arc::new(sql::Sql::open(config).await?)),
+        CatalogKind::Rest => Ok(Arc::new(rest::Rest::open(config).await?)),
+        CatalogKind::Glue => {
+            Err(Error::Refused(format!("catalog {}: type glue is not supported yet; use sql or rest", config.name)))
+        }
+    }
+}
+
+fn required<'a>(config: &'a config::Catalog, key: &str) -> Result<&'a str> {
+    match config.properties.get(key).map(String::as_str) {
+        Some(value) if !value.is_empty() => Ok(value),
+        _ => Err(Error::Refused(format!(
+            "catalog {}: property {key} is missing; set it in catalogs/{}.toml",
+            config.name, config.name
+        ))),
+    }
+}
+
+fn trust_mirror(config: &config::Catalog) -> Result<bool> {
+    match config.properties.get("calve.trust-mirror").map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            Err(Error::Refused(format!("catalog {}: calve.trust-mirror is {other:?}, not true or false", config.name)))
+        }
+    }
 }

@@ -1,1 +1,3 @@
 //! What the tests stand on: real and embedded parts, started on demand.
+
+pub mod parts;

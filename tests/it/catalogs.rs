@@ -1,0 +1,300 @@
+//! One behaviour for every catalog: what a committer relies on, asked of each of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use calve::catalog::{self, Catalog, Creation, Error};
+use calve::config::{self, CatalogKind};
+use iceberg::spec::{
+    ManifestListWriter, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference, SnapshotRetention,
+    SortOrder, StructType, Summary, Transform, Type, UnboundPartitionSpec,
+};
+use iceberg::table::Table;
+use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
+
+use crate::support::parts::Part;
+
+/// A catalog's configuration, as `catalogs/NAME.toml` would give it.
+fn configured(name: &str, kind: CatalogKind, properties: &[(&str, &str)]) -> config::Catalog {
+    let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    config::Catalog { name: name.to_owned(), kind, properties }
+}
+
+fn creation() -> Creation {
+    let kafka = StructType::new(vec![
+        NestedField::required(5, "partition", Type::Primitive(PrimitiveType::Int)).into(),
+        NestedField::optional(6, "timestamp", Type::Primitive(PrimitiveType::Timestamptz)).into(),
+    ]);
+    let schema = Schema::builder()
+        .with_fields([
+            NestedField::optional(1, "id", Type::Primitive(PrimitiveType::Long)).with_doc("the order's number").into(),
+            NestedField::optional(2, "name", Type::Primitive(PrimitiveType::String)).into(),
+            NestedField::required(3, "_kafka", Type::Struct(kafka)).into(),
+            NestedField::optional(4, "_raw", Type::Primitive(PrimitiveType::Binary)).into(),
+        ])
+        .build()
+        .unwrap();
+    let partition_spec = UnboundPartitionSpec::builder().add_partition_field(6, "day", Transform::Day).unwrap().build();
+    let properties = HashMap::from([("calve.mapping-version".to_owned(), "1".to_owned())]);
+    Creation { schema, partition_spec, sort_order: SortOrder::unsorted_order(), properties }
+}
+
+/// What a fenced append of `id` sends: a snapshot on top of the base's, if main is still there.
+async fn append(base: &Table, id: &str) -> (Vec<TableRequirement>, Vec<TableUpdate>) {
+    let metadata = base.metadata();
+    let head = metadata.current_snapshot_id();
+    let snapshot_id = i64::from(rand::random::<u32>()) << 20 | i64::from(rand::random::<u16>()) | 1;
+    let manifests = format!("{}/metadata/snap-{snapshot_id}.avro", metadata.location());
+    let output = base.file_io().new_output(&manifests).unwrap().writer().await.unwrap();
+    ManifestListWriter::v2(output, snapshot_id, head, metadata.next_sequence_number()).close().await.unwrap();
+    let summary = Summary {
+        operation: Operation::Append,
+        additional_properties: HashMap::from([("calve.commit-id".to_owned(), id.to_owned())]),
+    };
+    let snapshot = Snapshot::builder()
+        .with_snapshot_id(snapshot_id)
+        .with_parent_snapshot_id(head)
+        .with_sequence_number(metadata.next_sequence_number())
+        .with_timestamp_ms(metadata.last_updated_ms() + 1)
+        .with_manifest_list(manifests)
+        .with_schema_id(metadata.current_schema_id())
+        .with_summary(summary)
+        .build();
+    let retention =
+        SnapshotRetention::Branch { min_snapshots_to_keep: None, max_snapshot_age_ms: None, max_ref_age_ms: None };
+    let requirements = vec![
+        TableRequirement::UuidMatch { uuid: metadata.uuid() },
+        TableRequirement::RefSnapshotIdMatch { r#ref: "main".to_owned(), snapshot_id: head },
+    ];
+    let reference = SnapshotReference { snapshot_id, retention };
+    let updates = vec![
+        TableUpdate::AddSnapshot { snapshot },
+        TableUpdate::SetSnapshotRef { ref_name: "main".to_owned(), reference },
+    ];
+    (requirements, updates)
+}
+
+/// The commit ids on main, newest first.
+fn commit_ids(table: &Table) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut at = table.metadata().current_snapshot().cloned();
+    while let Some(snapshot) = at {
+        ids.push(snapshot.summary().additional_properties["calve.commit-id"].clone());
+        at = snapshot.parent_snapshot_id().and_then(|id| table.metadata().snapshot_by_id(id).cloned());
+    }
+    ids
+}
+
+fn namespace(levels: &[&str]) -> NamespaceIdent {
+    NamespaceIdent::from_strs(levels).unwrap()
+}
+
+async fn fresh_table(catalog: &dyn Catalog, namespace: &NamespaceIdent, name: &str) -> Table {
+    let ident = TableIdent::new(namespace.clone(), name.to_owned());
+    catalog.create(&ident, creation()).await.unwrap()
+}
+
+/// All that a catalog promises, in a namespace of its own.
+async fn behaves(catalog: Arc<dyn Catalog>) {
+    let bronze = namespace(&["bronze"]);
+    names(catalog.as_ref(), &bronze).await;
+    creates(catalog.as_ref(), &bronze).await;
+    commits_and_conflicts(catalog.as_ref(), &bronze).await;
+    evolves_and_appends_at_once(catalog.as_ref(), &bronze).await;
+    keeps_a_metadata_log(catalog.as_ref(), &bronze).await;
+    races(catalog, &bronze).await;
+}
+
+async fn names(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    assert!(matches!(catalog.tables(bronze).await, Err(Error::NotFound(_))));
+    let ident = TableIdent::new(bronze.clone(), "t".to_owned());
+    assert!(matches!(catalog.load(&ident).await, Err(Error::NotFound(_))));
+    let homeless = catalog.create(&ident, creation()).await;
+    assert!(matches!(homeless, Err(Error::NotFound(_))), "{homeless:?}");
+    assert!(matches!(catalog.drop_table(&ident).await, Err(Error::NotFound(_))));
+    catalog.create_namespace(bronze).await.unwrap();
+    assert!(matches!(catalog.create_namespace(bronze).await, Err(Error::AlreadyExists(_))));
+    assert_eq!(catalog.tables(bronze).await.unwrap(), []);
+    let deep = namespace(&["bronze", "eu west"]);
+    catalog.create_namespace(&deep).await.unwrap();
+    let all = catalog.namespaces().await.unwrap();
+    assert!(all.contains(bronze) && all.contains(&deep), "{all:?}");
+    let table = fresh_table(catalog, &deep, "naïve table").await;
+    assert_eq!(catalog.tables(&deep).await.unwrap(), [table.identifier().clone()]);
+    assert_eq!(catalog.load(table.identifier()).await.unwrap().metadata().uuid(), table.metadata().uuid());
+    catalog.drop_table(table.identifier()).await.unwrap();
+    assert!(matches!(catalog.load(table.identifier()).await, Err(Error::NotFound(_))));
+}
+
+async fn creates(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    let created = fresh_table(catalog, bronze, "orders").await;
+    let again = catalog.create(created.identifier(), creation()).await;
+    assert!(matches!(again, Err(Error::AlreadyExists(_))));
+    let loaded = catalog.load(created.identifier()).await.unwrap();
+    assert_eq!(loaded.metadata(), created.metadata());
+    let schema = loaded.metadata().current_schema();
+    for (name, id) in [("id", 1), ("name", 2), ("_kafka", 3), ("_raw", 4), ("_kafka.timestamp", 6)] {
+        assert_eq!(schema.field_id_by_name(name), Some(id), "{name}");
+    }
+    assert_eq!(schema.field_by_id(1).unwrap().doc.as_deref(), Some("the order's number"));
+    assert_eq!(loaded.metadata().default_partition_spec().fields()[0].source_id, 6);
+    assert_eq!(loaded.metadata().properties()["calve.mapping-version"], "1");
+    assert_eq!(loaded.metadata().current_snapshot_id(), None);
+}
+
+async fn commits_and_conflicts(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    let base = fresh_table(catalog, bronze, "fenced").await;
+    let (requirements, updates) = append(&base, "one").await;
+    let after = catalog.commit(&base, requirements, updates).await.unwrap();
+    assert_eq!(commit_ids(&after), ["one"]);
+    assert_ne!(after.metadata_location(), base.metadata_location());
+    // The same base again: whoever is late finds the table moved.
+    let (requirements, updates) = append(&base, "late").await;
+    let late = catalog.commit(&base, requirements, updates).await;
+    assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
+    let loaded = catalog.load(base.identifier()).await.unwrap();
+    assert_eq!(commit_ids(&loaded), ["one"]);
+    let (requirements, updates) = append(&loaded, "two").await;
+    let after = catalog.commit(&loaded, requirements, updates).await.unwrap();
+    assert_eq!(commit_ids(&after), ["two", "one"]);
+    // Dropped and made again under the same name is another table.
+    catalog.drop_table(base.identifier()).await.unwrap();
+    let (requirements, updates) = append(&after, "ghost").await;
+    let ghost = catalog.commit(&after, requirements.clone(), updates.clone()).await;
+    assert!(matches!(ghost, Err(Error::Conflict(_) | Error::NotFound(_))), "{ghost:?}");
+    let remade = fresh_table(catalog, bronze, "fenced").await;
+    let ghost = catalog.commit(&after, requirements, updates).await;
+    assert!(matches!(ghost, Err(Error::Conflict(_))), "{ghost:?}");
+    assert_eq!(commit_ids(&catalog.load(remade.identifier()).await.unwrap()), Vec::<String>::new());
+}
+
+async fn evolves_and_appends_at_once(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    let base = fresh_table(catalog, bronze, "evolving").await;
+    let schema = base.metadata().current_schema();
+    let next_id = base.metadata().last_column_id() + 1;
+    let mut fields = schema.as_struct().fields().to_vec();
+    fields.push(NestedField::optional(next_id, "added", Type::Primitive(PrimitiveType::Double)).into());
+    let wider = Schema::builder().with_schema_id(1).with_fields(fields).build().unwrap();
+    let (requirements, appended) = append(&base, "wider").await;
+    let mut updates = vec![
+        TableUpdate::AddSchema { schema: wider },
+        TableUpdate::SetCurrentSchema { schema_id: -1 },
+        TableUpdate::SetProperties { updates: HashMap::from([("calve.columns".to_owned(), "{}".to_owned())]) },
+    ];
+    updates.extend(appended);
+    catalog.commit(&base, requirements, updates).await.unwrap();
+    let loaded = catalog.load(base.identifier()).await.unwrap();
+    assert_eq!(loaded.metadata().current_schema().field_id_by_name("added"), Some(next_id));
+    assert_eq!(loaded.metadata().properties()["calve.columns"], "{}");
+    assert_eq!(commit_ids(&loaded), ["wider"]);
+}
+
+async fn keeps_a_metadata_log(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    let mut wanted = creation();
+    wanted.properties.insert("write.metadata.previous-versions-max".to_owned(), "2".to_owned());
+    wanted.properties.insert("write.metadata.delete-after-commit.enabled".to_owned(), "true".to_owned());
+    let ident = TableIdent::new(bronze.clone(), "logged".to_owned());
+    let mut table = catalog.create(&ident, wanted).await.unwrap();
+    let mut locations = vec![table.metadata_location().unwrap().to_owned()];
+    for round in 0..4 {
+        let (requirements, updates) = append(&table, &round.to_string()).await;
+        table = catalog.commit(&table, requirements, updates).await.unwrap();
+        locations.push(table.metadata_location().unwrap().to_owned());
+    }
+    let logged: Vec<_> = table.metadata().metadata_log().iter().map(|log| log.metadata_file.clone()).collect();
+    assert_eq!(logged, locations[2..4]);
+    assert!(table.file_io().exists(&locations[3]).await.unwrap());
+    // In the background; within a bounded time.
+    for waited in 0.. {
+        let mut left = 0;
+        for old in &locations[..2] {
+            left += u32::from(table.file_io().exists(old).await.unwrap());
+        }
+        if left == 0 {
+            break;
+        }
+        assert!(waited < 100, "old metadata files stay");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Eight writers, each with its appends: every one wins in its turn, none is lost, none comes twice.
+async fn races(catalog: Arc<dyn Catalog>, bronze: &NamespaceIdent) {
+    const WRITERS: usize = 8;
+    const APPENDS: usize = 3;
+    let table = fresh_table(catalog.as_ref(), bronze, "raced").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (catalog, ident) = (catalog.clone(), table.identifier().clone());
+        writers.spawn(async move {
+            let mut lost = 0;
+            for round in 0..APPENDS {
+                loop {
+                    let base = catalog.load(&ident).await.unwrap();
+                    let (requirements, updates) = append(&base, &format!("{writer}/{round}")).await;
+                    match catalog.commit(&base, requirements, updates).await {
+                        Ok(_) => break,
+                        Err(Error::Conflict(_) | Error::Unavailable(_)) => lost += 1,
+                        Err(error) => panic!("{error}"),
+                    }
+                    assert!(lost < 1000, "writer {writer} never wins");
+                    tokio::time::sleep(Duration::from_millis(rand::random_range(1..50))).await;
+                }
+            }
+        });
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer.unwrap();
+    }
+    let ids = commit_ids(&catalog.load(table.identifier()).await.unwrap());
+    let distinct: BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), distinct.len()), (WRITERS * APPENDS, WRITERS * APPENDS), "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_behaves() {
+    let folder = tempfile::tempdir().unwrap();
+    // A folder that is not there yet, with characters that a URL would take for its own.
+    let root = folder.path().join("a b#1%20?");
+    let uri = format!("sqlite:///{}/catalog.db", root.display());
+    let warehouse = root.join("warehouse");
+    let config = configured("local", CatalogKind::Sql, &[("uri", &uri), ("warehouse", warehouse.to_str().unwrap())]);
+    behaves(catalog::open(&config).await.unwrap()).await;
+    // Opened again, by another process as it were, everything is still there.
+    let again = catalog::open(&config).await.unwrap();
+    assert_eq!(again.tables(&namespace(&["bronze"])).await.unwrap().len(), 5);
+    let leftovers: BTreeMap<_, _> = walk(&root).into_iter().filter(|(name, _)| name.ends_with(".tmp")).collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
+
+/// Name → size of every file below a folder.
+fn walk(folder: &std::path::Path) -> BTreeMap<String, u64> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(walk(&entry.path()));
+        } else {
+            files.insert(entry.path().display().to_string(), entry.metadata().unwrap().len());
+        }
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_behaves() {
+    let postgres = Part::start("postgres", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = format!("file://{}", folder.path().display());
+    let config = configured("lake", CatalogKind::Sql, &[("uri", &postgres.address), ("warehouse", &warehouse)]);
+    behaves(catalog::open(&config).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rest_behaves() {
+    let rest = Part::start("rest", &[]);
+    // A slash at the end must not matter.
+    let config = configured("rest", CatalogKind::Rest, &[("uri", &format!("{}/", rest.address))]);
+    behaves(catalog::open(&config).await.unwrap()).await;
+}
