@@ -1,1 +1,29 @@
-//! (to come)
+//! The only folder that changes a table. Every record of a topic is accounted for exactly once, because a table is
+//! its own ledger: rows, schema change and the offsets they came from travel in one snapshot, and a snapshot is only
+//! committed onto the very head whose ledger says that these offsets come next.
+//!
+//! - [`ledger`]: what a table says it has of each topic; how a commit moves it.
+//! - [`ancestry`]: finding the ledger that holds for main's head, and refusing to guess.
+//! - [`snapshot`]: data files → manifests, manifest list, snapshot; [`manifests`] keeps their number logarithmic.
+//! - [`expire`]: which snapshots go, which are tagged, and which files nothing reaches any more.
+//! - [`committer`]: the fenced commit, conflicts and lost answers ([`attempt`]).
+//! - [`decide`]: what only a person may decide about a ledger.
+//! - [`create`]: tables made by themselves.
+
+pub mod ancestry;
+pub mod attempt;
+pub mod committer;
+pub mod create;
+pub mod decide;
+pub mod expire;
+pub mod ledger;
+pub mod manifests;
+pub mod snapshot;
+
+pub use committer::{Append, Change, Committer, Outcome, Published, SchemaChange, discard};
+pub use ledger::{Ledger, TopicLedger};
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,620 @@
+//! The fenced commit: one committer a table, owned by the loop that feeds it.
+//!
+//! A commit goes onto the very head whose ledger was checked. A conflict (409) means reload and check again; a moved
+//! ledger means that someone else accounted for part of the batch, and the batch is thrown away whole. Without a clear
+//! answer the commit id is looked for among the ancestors, and if it is not there the same files go out again under the
+//! same id: whichever of the two requests comes second finds the head moved.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use iceberg::TableIdent;
+use iceberg::spec::{DataFile, Operation, Schema};
+use iceberg::table::Table;
+use rand::Rng;
+use uuid::Uuid;
+
+use super::ancestry::{self, Reading};
+use super::attempt::{self, Prepared, Sent, Work};
+use super::expire;
+use super::ledger::{KEY, Ledger};
+use super::manifests::Manifests;
+use super::snapshot::COMMIT_ID;
+use crate::batch::OffsetRange;
+use crate::catalog::{self, Catalog};
+use crate::error::{Error, Result};
+
+/// How often and how fast one call tries; then the caller gets a passing error and may call again with the same
+/// commit id.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub attempts_max: u32,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { attempts_max: 20, backoff_min: Duration::from_millis(20), backoff_max: Duration::from_secs(5) }
+    }
+}
+
+/// How far a lost commit is looked for below the head.
+const ANCESTORS_MAX: usize = 10_000;
+
+/// A foreign head gets the ledger written on top of it after so long, commits or not.
+const FOREIGN_HEAD_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Files of the last removed snapshots that wait for their deletion; more are left to the orphan sweep.
+const REMOVED_MAX: usize = 256;
+
+/// Rows of one topic, and the offsets that they account for.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// New for each batch; the same when a batch is tried again.
+    pub commit_id: Uuid,
+    /// Durable files, none if the ranges hold no row.
+    pub files: Vec<DataFile>,
+    /// The partition spec that they were written with (the table's default when the writer was made).
+    pub spec_id: i32,
+    pub topic: String,
+    pub topic_id: Option<String>,
+    pub cluster_id: Option<String>,
+    pub ranges: BTreeMap<i32, OffsetRange>,
+    /// Rows that the files add to this table.
+    pub rows: u64,
+    /// Records of the ranges that became rejects instead.
+    pub rejects: u64,
+    pub schema: Option<SchemaChange>,
+    /// Further keys of the snapshot's summary.
+    pub summary: BTreeMap<String, String>,
+}
+
+/// A new schema that travels with the first data that needs it.
+#[derive(Clone, Debug)]
+pub struct SchemaChange {
+    /// The id of the schema that it was made from; another current schema is a conflict.
+    pub base_schema_id: i32,
+    pub schema: Schema,
+    /// Table properties that belong to it (the column map).
+    pub properties: HashMap<String, String>,
+}
+
+/// A refinement's result: files and summary, without a Kafka ledger.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The run's id; a lost answer is resolved by it.
+    pub run_id: Uuid,
+    pub operation: Operation,
+    pub files: Vec<DataFile>,
+    pub spec_id: i32,
+    pub schema: Option<SchemaChange>,
+    pub summary: BTreeMap<String, String>,
+    pub properties: HashMap<String, String>,
+}
+
+/// What came of a commit of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Committed {
+        snapshot_id: i64,
+    },
+    /// The batch does not join up with the table any more: nothing of it was committed, and nothing of it may be. Give
+    /// the files to [`Committer::discard`], ask [`Committer::starts`] again, and seek.
+    Moved {
+        why: String,
+    },
+}
+
+/// What came of publishing a refinement's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    Committed {
+        snapshot_id: i64,
+    },
+    /// The target is no longer at the pinned head: start again from the new one.
+    Conflict {
+        head: Option<i64>,
+    },
+}
+
+/// A table with what is known of its head.
+#[derive(Debug)]
+pub struct Committer {
+    catalog: Arc<dyn Catalog>,
+    table: Table,
+    /// The ledger that holds at `table`'s head; none for a table that no topic feeds.
+    reading: Option<Reading>,
+    /// What the reader was told to start from or has committed since; see [`Ledger::admits`].
+    told: Ledger,
+    /// The table that readers were told about; files staged for it do not fit one of the same name made later.
+    uuid: Uuid,
+    manifests: Manifests,
+    needed: BTreeSet<i64>,
+    /// Commits of which an answer was lost: their files may be in the table, whatever came after.
+    doubtful: BTreeSet<Uuid>,
+    foreign_since: Option<Instant>,
+    limits: Limits,
+    sweep: Option<tokio::task::JoinHandle<()>>,
+    removed: Vec<iceberg::spec::SnapshotRef>,
+}
+
+enum Fence<'a> {
+    Go(Box<Work<'a>>),
+    Stop(String),
+}
+
+enum Driven {
+    Committed(i64),
+    Stopped(String),
+}
+
+impl Committer {
+    /// Opens a table that a topic feeds. Halts where its ledger cannot be proved.
+    pub async fn open(catalog: Arc<dyn Catalog>, ident: &TableIdent) -> Result<Committer> {
+        let table = load(&*catalog, ident).await?;
+        let reading = ancestry::read(&table, catalog.trust_mirror()).await?;
+        Ok(Committer::new(catalog, table, Some(reading)))
+    }
+
+    /// Opens the target of a refinement. If a topic feeds it too, its ledger is carried forward.
+    pub async fn open_target(catalog: Arc<dyn Catalog>, ident: &TableIdent) -> Result<Committer> {
+        let table = load(&*catalog, ident).await?;
+        let reading = match table.metadata().properties().contains_key(KEY) {
+            true => Some(ancestry::read(&table, catalog.trust_mirror()).await?),
+            false => None,
+        };
+        Ok(Committer::new(catalog, table, reading))
+    }
+
+    pub(super) fn new(catalog: Arc<dyn Catalog>, table: Table, reading: Option<Reading>) -> Committer {
+        let told = reading.as_ref().map(|reading| reading.ledger.clone()).unwrap_or_default();
+        let mut committer = Committer {
+            catalog,
+            uuid: table.metadata().uuid(),
+            table,
+            reading: None,
+            told,
+            manifests: Manifests::default(),
+            needed: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            foreign_since: None,
+            limits: Limits::default(),
+            sweep: None,
+            removed: Vec::new(),
+        };
+        committer.set_reading(reading);
+        committer
+    }
+
+    /// The table as last seen.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The ledger at the head as last seen.
+    pub fn ledger(&self) -> Ledger {
+        self.reading.as_ref().map(|reading| reading.ledger.clone()).unwrap_or_default()
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Snapshots that expiry must keep, with what came after them: the watermarks of refinements that read this table.
+    pub fn set_needed(&mut self, snapshots: BTreeSet<i64>) {
+        self.needed = snapshots;
+    }
+
+    /// Loads the table again and says where a reader of these partitions starts; none = nothing is accounted for yet,
+    /// the topic's configured start applies.
+    pub async fn starts(&mut self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>> {
+        self.reload().await?;
+        let ledger = self.ledger();
+        self.told.tell(&ledger, topic, partitions);
+        self.uuid = self.table.metadata().uuid();
+        Ok(partitions.iter().map(|partition| (*partition, ledger.next(topic, *partition))).collect())
+    }
+
+    /// Loads the table again. What readers were told stays as it was.
+    pub async fn reload(&mut self) -> Result<()> {
+        let table = load(&*self.catalog, self.table.identifier()).await?;
+        if is_same(&table, &self.table) {
+            return Ok(());
+        }
+        let reading = match self.reading.is_some() || table.metadata().properties().contains_key(KEY) {
+            true => Some(ancestry::read(&table, self.catalog.trust_mirror()).await?),
+            false => None,
+        };
+        self.table = table;
+        self.set_reading(reading);
+        Ok(())
+    }
+
+    fn set_reading(&mut self, reading: Option<Reading>) {
+        match reading.as_ref().is_some_and(|reading| reading.foreign_above > 0) {
+            true => drop(self.foreign_since.get_or_insert_with(Instant::now)),
+            false => self.foreign_since = None,
+        }
+        self.reading = reading;
+    }
+
+    /// Commits a batch if its ranges are what comes next, as one snapshot with the ledger moved over them.
+    ///
+    /// A passing error leaves open whether the batch was committed: call again with the same `append`.
+    pub async fn commit(&mut self, append: &Append) -> Result<Outcome> {
+        let uuid = self.uuid;
+        let driven = self
+            .drive(append.commit_id, |table, reading, told| {
+                let ledger = reading.map(|reading| reading.ledger.clone()).unwrap_or_default();
+                if table.metadata().uuid() != uuid {
+                    return Ok(Fence::Stop("the table was dropped and created again".to_owned()));
+                }
+                ledger
+                    .check_identity(&append.topic, append.topic_id.as_deref(), append.cluster_id.as_deref())
+                    .map_err(|why| {
+                        Error::halt(format!(
+                            "topic {}, table {}: {why}; if this is meant, go on with `calve ledger reset {}`",
+                            append.topic,
+                            table.identifier(),
+                            table.identifier()
+                        ))
+                    })?;
+                if !ledger.admits(told, &append.topic, &append.ranges) {
+                    return Ok(Fence::Stop(describe_moved(&ledger, append)));
+                }
+                if let Some(change) = &append.schema
+                    && let Some(why) = schema_moved(table, change)
+                {
+                    return Ok(Fence::Stop(why));
+                }
+                let mut ledger = ledger;
+                ledger.account(
+                    &append.topic,
+                    append.topic_id.as_deref(),
+                    append.cluster_id.as_deref(),
+                    &append.ranges,
+                    append.rows,
+                    append.rejects,
+                );
+                Ok(Fence::Go(Box::new(Work {
+                    commit_id: append.commit_id,
+                    operation: Operation::Append,
+                    files: &append.files,
+                    spec_id: append.spec_id,
+                    schema: append.schema.as_ref(),
+                    ledger: Some(ledger),
+                    summary: &append.summary,
+                    properties: no_properties(),
+                })))
+            })
+            .await?;
+        let partitions: Vec<i32> = append.ranges.keys().copied().collect();
+        let ledger = self.ledger();
+        Ok(match driven {
+            Driven::Committed(snapshot_id) => {
+                self.told.account(&append.topic, None, None, &append.ranges, 0, 0);
+                Outcome::Committed { snapshot_id }
+            }
+            Driven::Stopped(why) => {
+                self.told.tell(&ledger, &append.topic, &partitions);
+                Outcome::Moved { why }
+            }
+        })
+    }
+
+    /// Publishes a refinement's result onto the head that it was computed for, and onto no other.
+    pub async fn publish(&mut self, pinned: Option<i64>, change: &Change) -> Result<Published> {
+        let driven = self
+            .drive(change.run_id, |table, reading, _| {
+                if table.metadata().current_snapshot_id() != pinned {
+                    return Ok(Fence::Stop("the target has another head".to_owned()));
+                }
+                if let Some(schema) = &change.schema
+                    && let Some(why) = schema_moved(table, schema)
+                {
+                    return Ok(Fence::Stop(why));
+                }
+                Ok(Fence::Go(Box::new(Work {
+                    commit_id: change.run_id,
+                    operation: change.operation.clone(),
+                    files: &change.files,
+                    spec_id: change.spec_id,
+                    schema: change.schema.as_ref(),
+                    ledger: reading.map(|reading| reading.ledger.clone()),
+                    summary: &change.summary,
+                    properties: &change.properties,
+                })))
+            })
+            .await?;
+        Ok(match driven {
+            Driven::Committed(snapshot_id) => Published::Committed { snapshot_id },
+            Driven::Stopped(_) => Published::Conflict { head: self.table.metadata().current_snapshot_id() },
+        })
+    }
+
+    /// For the loop to call now and then, once a minute say: if other writers' snapshots lie on top of the ledger for
+    /// an hour, it is written again, so that their expiry cannot take it away. True if it was.
+    pub async fn tend(&mut self) -> Result<bool> {
+        self.reload().await?;
+        if self.foreign_since.is_none_or(|since| since.elapsed() < FOREIGN_HEAD_AGE_MAX) {
+            return Ok(false);
+        }
+        self.write_ledger().await
+    }
+
+    /// Commits the ledger as it is read, without rows. False if the head moved meanwhile.
+    pub async fn write_ledger(&mut self) -> Result<bool> {
+        let head = self.table.metadata().current_snapshot_id();
+        self.commit_ledger(self.ledger(), head, BTreeMap::new()).await
+    }
+
+    /// Commits `ledger` onto `head` and no other.
+    pub(super) async fn commit_ledger(
+        &mut self,
+        ledger: Ledger,
+        head: Option<i64>,
+        summary: BTreeMap<String, String>,
+    ) -> Result<bool> {
+        let commit_id = Uuid::now_v7();
+        let driven = self
+            .drive(commit_id, |table, _, _| {
+                if table.metadata().current_snapshot_id() != head {
+                    return Ok(Fence::Stop("the table has another head".to_owned()));
+                }
+                Ok(Fence::Go(Box::new(Work {
+                    commit_id,
+                    operation: Operation::Append,
+                    files: &[],
+                    spec_id: table.metadata().default_partition_spec_id(),
+                    schema: None,
+                    ledger: Some(ledger.clone()),
+                    summary: &summary,
+                    properties: no_properties(),
+                })))
+            })
+            .await?;
+        Ok(matches!(driven, Driven::Committed(_)))
+    }
+
+    /// Deletes the files of a batch that was not committed, best effort; unless an answer about it was lost, for then
+    /// the table may have them.
+    pub async fn discard(&self, commit_id: Uuid, files: &[DataFile]) {
+        if !self.doubtful.contains(&commit_id) {
+            discard(&self.table, files).await;
+        }
+    }
+
+    /// Waits for deletions that are under way.
+    pub async fn close(mut self) {
+        if let Some(sweep) = self.sweep.take() {
+            // A sweep that panicked leaves orphans behind, like one that failed.
+            let _ = sweep.await;
+        }
+    }
+
+    async fn drive<'a>(
+        &mut self,
+        commit_id: Uuid,
+        fence: impl Fn(&Table, Option<&Reading>, &Ledger) -> Result<Fence<'a>>,
+    ) -> Result<Driven> {
+        let name = self.table.identifier().clone();
+        let mut stale = self.doubtful.contains(&commit_id);
+        let mut pending: Option<Prepared> = None;
+        let mut last = String::new();
+        for attempt in 1..=self.limits.attempts_max {
+            if attempt > 1 {
+                tokio::time::sleep(self.backoff(attempt)).await;
+            }
+            if stale {
+                match self.reload().await {
+                    Ok(()) => stale = false,
+                    Err(error) if error.is_retry() => {
+                        last = error.to_string();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+                if let Some(snapshot_id) = self.find(commit_id) {
+                    tracing::info!(table = %name, %commit_id, snapshot_id, "the commit whose answer was lost is there");
+                    self.doubtful.remove(&commit_id);
+                    return Ok(Driven::Committed(snapshot_id));
+                }
+            }
+            let work = match fence(&self.table, self.reading.as_ref(), &self.told)? {
+                Fence::Go(work) => work,
+                Fence::Stop(why) => {
+                    self.abandon(commit_id, pending.take()).await;
+                    return Ok(Driven::Stopped(why));
+                }
+            };
+            let prepared = match pending.take() {
+                Some(prepared) if is_same(&prepared.base, &self.table) => prepared,
+                outdated => {
+                    self.abandon(commit_id, outdated).await;
+                    match attempt::prepare(&self.table, *work, &mut self.manifests, &self.needed).await {
+                        Ok(prepared) => prepared,
+                        Err(error) if error.is_retry() => {
+                            // The head's files may be gone because the table moved on.
+                            last = described(&error);
+                            stale = true;
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            match attempt::send(&*self.catalog, &prepared).await {
+                Sent::Applied(table) => {
+                    let snapshot_id = prepared.produced.snapshot.snapshot_id();
+                    tracing::debug!(table = %name, %commit_id, snapshot_id, attempt, "committed");
+                    self.doubtful.remove(&commit_id);
+                    self.applied(*table, prepared).await?;
+                    fail::fail_point!("commit::after");
+                    return Ok(Driven::Committed(snapshot_id));
+                }
+                Sent::Conflict(why) => {
+                    tracing::debug!(table = %name, %commit_id, attempt, why, "conflict, the table is loaded again");
+                    last = why;
+                    stale = true;
+                    pending = Some(prepared);
+                }
+                Sent::Unknown(why) => {
+                    tracing::warn!(table = %name, %commit_id, attempt, why, "no clear answer, the table is asked");
+                    self.doubtful.insert(commit_id);
+                    last = why;
+                    stale = true;
+                    pending = Some(prepared);
+                }
+                Sent::Unavailable(why) => {
+                    tracing::warn!(table = %name, %commit_id, attempt, why, "the catalog is not available");
+                    last = why;
+                    pending = Some(prepared);
+                }
+                Sent::Refused(error) => {
+                    self.abandon(commit_id, Some(prepared)).await;
+                    return Err(error);
+                }
+            }
+        }
+        self.abandon(commit_id, pending).await;
+        let attempts = self.limits.attempts_max;
+        Err(Error::retry(format!("table {name}: commit {commit_id} came to no end in {attempts} attempts: {last}")))
+    }
+
+    /// Full jitter around a doubling wait, so that racing daemons do not meet again.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let doubled = self.limits.backoff_min.saturating_mul(1 << attempt.min(12)).min(self.limits.backoff_max);
+        doubled.mul_f64(rand::rng().random_range(0.25..1.0))
+    }
+
+    /// The snapshot of an earlier attempt, if one of the head's ancestors is it.
+    fn find(&self, commit_id: Uuid) -> Option<i64> {
+        ancestry::ancestor_with(self.table.metadata(), COMMIT_ID, &commit_id.to_string(), ANCESTORS_MAX)
+            .map(|snapshot| snapshot.snapshot_id())
+    }
+
+    async fn applied(&mut self, table: Table, prepared: Prepared) -> Result<()> {
+        let Prepared { produced, removed, ledger, .. } = prepared;
+        let snapshot_id = produced.snapshot.snapshot_id();
+        let ours = table.metadata().current_snapshot_id() == Some(snapshot_id);
+        self.table = table;
+        if ours {
+            self.manifests.advance(snapshot_id, produced.list, produced.manifest);
+            self.set_reading(ledger.map(|ledger| Reading {
+                ledger,
+                found: ancestry::Found::Snapshot(snapshot_id),
+                foreign_above: 0,
+            }));
+        } else if ledger.is_some() {
+            // The catalog answered with a later state.
+            let reading = ancestry::read(&self.table, self.catalog.trust_mirror()).await?;
+            self.set_reading(Some(reading));
+        }
+        self.sweep(removed);
+        Ok(())
+    }
+
+    /// Deletes in the background what only the removed snapshots reached. One sweep at a time.
+    fn sweep(&mut self, removed: Vec<iceberg::spec::SnapshotRef>) {
+        self.removed.extend(removed);
+        let surplus = self.removed.len().saturating_sub(REMOVED_MAX);
+        self.removed.drain(..surplus);
+        if self.removed.is_empty() || self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+            return;
+        }
+        let removed = std::mem::take(&mut self.removed);
+        let table = self.table.clone();
+        self.sweep = Some(tokio::spawn(async move {
+            match expire::unreachable(&table, &removed).await {
+                Ok(files) => delete(&table, files).await,
+                Err(error) => {
+                    tracing::debug!(table = %table.identifier(), %error, "expired files are left to the orphan sweep")
+                }
+            }
+        }));
+    }
+
+    /// Deletes the manifests of an attempt that surely was not applied.
+    async fn abandon(&self, commit_id: Uuid, prepared: Option<Prepared>) {
+        if let Some(prepared) = prepared
+            && !self.doubtful.contains(&commit_id)
+        {
+            delete(&self.table, prepared.produced.written).await;
+        }
+    }
+}
+
+/// Deletes data files that no snapshot names and none ever will, best effort: what is left is swept as an orphan.
+pub async fn discard(table: &Table, files: &[DataFile]) {
+    delete(table, files.iter().map(|file| file.file_path().to_owned()).collect()).await;
+}
+
+async fn delete(table: &Table, files: Vec<String>) {
+    for file in files {
+        if let Err(error) = table.file_io().delete(&file).await {
+            tracing::debug!(table = %table.identifier(), file, %error, "a file is left to the orphan sweep");
+        }
+    }
+}
+
+pub(super) async fn load(catalog: &dyn Catalog, ident: &TableIdent) -> Result<Table> {
+    catalog.load(ident).await.map_err(|error| match error {
+        catalog::Error::NotFound(_) => {
+            Error::halt(format!("table {ident} does not exist in catalog {}", catalog.name()))
+        }
+        catalog::Error::Refused(why) => {
+            Error::halt(format!("table {ident}: catalog {} does not let it be loaded: {why}", catalog.name()))
+        }
+        error => Error::retry(format!("table {ident}: loading it from catalog {} failed: {error}", catalog.name())),
+    })
+}
+
+/// Whether two loads saw the very same state.
+fn is_same(one: &Table, other: &Table) -> bool {
+    one.metadata_location().is_some() && one.metadata_location() == other.metadata_location()
+}
+
+fn describe_moved(ledger: &Ledger, append: &Append) -> String {
+    let partition = append
+        .ranges
+        .iter()
+        .find(|(partition, range)| ledger.next(&append.topic, **partition) != Some(range.from))
+        .map(|(partition, range)| (*partition, range.from));
+    match partition {
+        Some((partition, from)) => match ledger.next(&append.topic, partition) {
+            Some(next) => format!(
+                "the ledger moved: {}/{partition} goes on at offset {next}, the batch begins at {from}",
+                append.topic
+            ),
+            None => format!("the ledger was rewound: it has nothing of {}/{partition} any more", append.topic),
+        },
+        None => "the ledger moved".to_owned(),
+    }
+}
+
+/// Whether the table's schema is another than the one that a change was made from, and not the wanted one either.
+fn schema_moved(table: &Table, change: &SchemaChange) -> Option<String> {
+    let current = table.metadata().current_schema();
+    let moved = current.schema_id() != change.base_schema_id && current.as_struct() != change.schema.as_struct();
+    moved.then(|| {
+        format!(
+            "the schema moved: it is now {}, the change was made from {}",
+            current.schema_id(),
+            change.base_schema_id
+        )
+    })
+}
+
+fn described(error: &Error) -> String {
+    match &error.source {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn no_properties() -> &'static HashMap<String, String> {
+    static NONE: std::sync::LazyLock<HashMap<String, String>> = std::sync::LazyLock::new(HashMap::new);
+    &NONE
+}

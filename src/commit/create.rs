@@ -1,0 +1,98 @@
+//! Tables made by themselves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use iceberg::spec::{Schema, SortOrder, UnboundPartitionSpec};
+use iceberg::table::Table;
+use iceberg::{NamespaceIdent, TableIdent};
+
+use super::committer::{self, Committer};
+use super::ledger::Ledger;
+use crate::catalog::{self, Catalog, Creation};
+use crate::error::{Error, Result};
+
+/// What calve sets on a table that it creates, unless the user's properties say otherwise.
+///
+/// Many small commits are the rule here: time travel comes from tags (see [`super::expire`]), so that the metadata file
+/// stays small, and old metadata files go.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("history.expire.min-snapshots-to-keep", "50"),
+    ("history.expire.max-snapshot-age-ms", "1"),
+    ("write.metadata.delete-after-commit.enabled", "true"),
+    ("write.metadata.previous-versions-max", "50"),
+];
+
+/// A table as it should be made.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub schema: Schema,
+    pub partition_spec: UnboundPartitionSpec,
+    /// The user's table properties and calve's own (`calve.mapping`, `calve.columns`, `calve.message`).
+    pub properties: HashMap<String, String>,
+    /// Give the table an empty first snapshot at once, for catalogs that do not fence the first commit (Nessie does
+    /// not enforce `assert-ref-snapshot-id: null`: of two racing first appends one would be lost).
+    pub first_snapshot: bool,
+}
+
+/// The table, made if it is missing, namespace included. Somebody else making it at the same time is no failure.
+///
+/// The catalog may have assigned other field ids than asked for: read the schema of what is returned.
+pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted: Wanted) -> Result<Table> {
+    let (table, made) = match catalog.load(ident).await {
+        Ok(table) => (table, false),
+        Err(catalog::Error::NotFound(_)) => create(&**catalog, ident, &wanted).await?,
+        Err(error) => return Err(failed(&**catalog, ident, "loading it", error)),
+    };
+    if made && wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
+        let mut committer = Committer::new(catalog.clone(), table, None);
+        // False: somebody else gave it a first snapshot, which serves as well.
+        committer.commit_ledger(Ledger::default(), None, BTreeMap::new()).await?;
+        return committer::load(&**catalog, ident).await;
+    }
+    Ok(table)
+}
+
+async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<(Table, bool)> {
+    let levels: &[String] = ident.namespace().as_ref();
+    for depth in 1..=levels.len() {
+        let namespace = NamespaceIdent::from_strs(&levels[..depth]).map_err(|error| {
+            Error::halt(format!("table {ident}: its namespace is not a name")).caused_by(anyhow::anyhow!("{error}"))
+        })?;
+        match catalog.create_namespace(&namespace).await {
+            Ok(()) | Err(catalog::Error::AlreadyExists(_)) => {}
+            // Who may not create the outer levels may still create the last, or find it there.
+            Err(catalog::Error::Refused(_)) if depth < levels.len() => {}
+            Err(error) => return Err(failed(catalog, ident, "creating its namespace", error)),
+        }
+    }
+    let mut properties: HashMap<String, String> =
+        DEFAULTS.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    properties.extend(wanted.properties.clone());
+    let creation = Creation {
+        schema: wanted.schema.clone(),
+        partition_spec: wanted.partition_spec.clone(),
+        sort_order: SortOrder::unsorted_order(),
+        properties,
+    };
+    match catalog.create(ident, creation).await {
+        Ok(table) => Ok((table, true)),
+        // Somebody was faster, or our own first request was, and its answer got lost.
+        Err(catalog::Error::AlreadyExists(_)) => Ok((committer::load(catalog, ident).await?, false)),
+        Err(catalog::Error::Unknown(why)) => match catalog.load(ident).await {
+            Ok(table) => Ok((table, true)),
+            Err(_) => Err(Error::retry(format!("table {ident}: whether it was created is not known: {why}"))),
+        },
+        Err(error) => Err(failed(catalog, ident, "creating it", error)),
+    }
+}
+
+fn failed(catalog: &dyn Catalog, ident: &TableIdent, what: &str, error: catalog::Error) -> Error {
+    let message = format!("table {ident}: {what} in catalog {} failed: {error}", catalog.name());
+    match error {
+        catalog::Error::Unavailable(_) | catalog::Error::Unknown(_) | catalog::Error::Conflict(_) => {
+            Error::retry(message)
+        }
+        _ => Error::halt(message),
+    }
+}
