@@ -6,6 +6,25 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod catalogs;
+mod fault;
+mod interpolate;
+mod load;
+mod names;
+pub mod nearest;
+mod reader;
+mod services;
+mod topics;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, Faults};
+pub use interpolate::{Sources, plain};
+pub use load::{load, load_with, locate, read};
+pub use services::{OWNED_KAFKA_PROPERTIES, check_http};
+
 /// A calve project: the folder of `calve.toml`, with everything in it read, interpolated and checked.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -29,7 +48,7 @@ pub struct Daemon {
     pub shutdown_timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Kafka {
     pub bootstrap_servers: String,
     /// The consumer group; lag tools see it, calve never reads it back. Default: `calve`.
@@ -50,7 +69,7 @@ pub struct SchemaRegistry {
 }
 
 /// One Iceberg catalog. The keys are Iceberg's own property names; which are known depends on the type.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Catalog {
     pub name: String,
     pub kind: CatalogKind,
@@ -148,6 +167,28 @@ pub struct Secret(pub String);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+// Properties hold passwords and keys under many names: Debug shows which are set, never to what.
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_id", &self.group_id)
+            .field("instance_id", &self.instance_id)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("properties", &self.properties.keys())
+            .finish()
     }
 }
 
