@@ -92,8 +92,7 @@ impl Partitioner {
         let mut groups: Vec<(&[u8], Vec<u32>)> = Vec::new();
         let mut by_key: HashMap<&[u8], usize> = HashMap::new();
         let mut last = None;
-        let mut all = rows.iter().map(|row| row.data()).enumerate();
-        while let Some((row, key)) = all.next() {
+        for (row, key) in rows.iter().map(|row| row.data()).enumerate() {
             let group = match last {
                 Some((last_key, group)) if last_key == key => group,
                 _ => *by_key.entry(key).or_insert_with(|| {
