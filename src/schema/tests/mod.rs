@@ -1,6 +1,10 @@
 //! Schemas as text in, tables as text out.
 
+mod ddl;
+mod evolve;
+mod hostile;
 mod mapping;
+mod partition;
 mod source;
 
 use std::fs;
