@@ -24,8 +24,10 @@ pub const FILES: &[(&str, &str)] = &[
     ("catalogs/rest.toml.example", include_str!("../../catalogs/rest.toml.example")),
     ("proto/shop/v1/money.proto", include_str!("../../proto/shop/v1/money.proto")),
     ("proto/shop/v1/order.proto", include_str!("../../proto/shop/v1/order.proto")),
-    (".gitignore", "/warehouse/\n"),
 ];
+
+/// Written where there is none yet: the tables of the example are not for the repository that the project is in.
+const IGNORE: (&str, &str) = (".gitignore", "/warehouse/\n");
 
 #[derive(Serialize)]
 struct Made {
@@ -54,7 +56,8 @@ pub fn write(dir: &Path) -> anyhow::Result<()> {
         let message = format!("{} has {} already; choose an empty folder", dir.display(), there.join(", "));
         return Err(Usage(message).into());
     }
-    for (path, text) in FILES {
+    let ignore = Some(&IGNORE).filter(|(path, _)| !dir.join(path).exists());
+    for (path, text) in FILES.iter().chain(ignore) {
         let path = dir.join(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)

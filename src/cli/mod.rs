@@ -13,6 +13,9 @@ use crate::telemetry::logging;
 mod completions;
 mod init;
 pub mod output;
+pub mod plan;
+mod schema;
+pub mod tables;
 mod validate;
 
 pub use output::Output;
@@ -60,6 +63,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// The project's calve.toml.
+    pub fn config_file(&self) -> PathBuf {
+        if self.config.is_dir() { self.config.join("calve.toml") } else { self.config.clone() }
+    }
+
     /// The project, whole and good; else every fault of it.
     pub fn project(&self) -> Result<Project, Faults> {
         config::load(&self.config)
@@ -72,6 +80,8 @@ pub enum Command {
     Init(init::Args),
     /// Check the whole project and print every fault at once
     Validate(validate::Args),
+    /// Show what a topic's messages become
+    Schema(schema::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -134,6 +144,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Init(args) => init::run(args, global),
         Command::Validate(args) => validate::run(args, global).await,
+        Command::Schema(args) => schema::run(args, global).await,
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => completions::man(Cli::command()),
     }

@@ -1,9 +1,12 @@
 //! `calve validate`: the whole project, every fault at once, without network.
 
+use iceberg::spec::Type;
 use serde::Serialize;
 
+use super::output::Grid;
+use super::plan::{Planned, Planner};
 use super::{Exit, Global, Output};
-use crate::config;
+use crate::config::{self, Fault, Project, Topic};
 
 /// Check the whole project
 #[derive(clap::Args, Debug)]
@@ -18,15 +21,44 @@ struct Report {
     ok: bool,
     topics: Vec<TopicReport>,
     catalogs: Vec<String>,
+    refinements: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct TopicReport {
     topic: String,
-    message: Option<String>,
+    message: String,
     catalog: String,
     table: String,
     quarantine: String,
+    /// Leaves, calve's own included.
+    columns: usize,
+    partition_by: Vec<String>,
+}
+
+impl TopicReport {
+    fn new(topic: &Topic, planned: &Planned) -> Self {
+        let schema = &planned.mapping.iceberg;
+        TopicReport {
+            topic: topic.name.clone(),
+            message: planned.mapping.pool.message(planned.mapping.message).full_name.clone(),
+            catalog: topic.catalog.clone(),
+            table: topic.table.to_string(),
+            quarantine: topic.quarantine.to_string(),
+            columns: schema.as_struct().fields().iter().map(|field| leaves(&field.field_type)).sum(),
+            partition_by: topic.partition_by.clone(),
+        }
+    }
+}
+
+/// Columns that hold values, however deep.
+fn leaves(of: &Type) -> usize {
+    match of {
+        Type::Primitive(_) => 1,
+        Type::Struct(fields) => fields.fields().iter().map(|field| leaves(&field.field_type)).sum(),
+        Type::List(list) => leaves(&list.element_field.field_type),
+        Type::Map(map) => leaves(&map.key_field.field_type) + leaves(&map.value_field.field_type),
+    }
 }
 
 /// What was found wrong.
@@ -44,26 +76,51 @@ struct Place<'a> {
 }
 
 pub async fn run(_args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let (project, faults) = config::read(&global.config, &|name| std::env::var(name).ok());
-    let project = match (project, faults) {
-        (Some(project), faults) if faults.is_empty() => project,
-        (_, faults) => {
-            if global.output == Output::Json {
-                let faults = faults.0.iter();
-                let faults = faults.map(|fault| Place { file: &fault.file, line: fault.line, message: &fault.message });
-                global.output.print(&Refusal { ok: false, faults: faults.collect() }, String::new)?;
+    let (project, mut faults) = config::read(&global.config, &|name| std::env::var(name).ok());
+    let mut report = Report { ok: true, topics: Vec::new(), catalogs: Vec::new(), refinements: Vec::new() };
+    if let Some(project) = &project {
+        faults.extend(kafka_faults(project, global));
+        let mut planner = Planner::default();
+        for topic in project.topics.values() {
+            match planner.plan(&global.config, topic) {
+                Ok(planned) => report.topics.push(TopicReport::new(topic, &planned)),
+                Err(of_topic) => faults.extend(of_topic),
             }
-            return Err(faults.into());
         }
-    };
-    let topics = project.topics.values().map(|topic| TopicReport {
-        topic: topic.name.clone(),
-        message: topic.message.clone(),
-        catalog: topic.catalog.clone(),
-        table: topic.table.to_string(),
-        quarantine: topic.quarantine.to_string(),
-    });
-    let report = Report { ok: true, topics: topics.collect(), catalogs: project.catalogs.keys().cloned().collect() };
-    global.output.print(&report, || "ok\n".to_string())?;
+        report.catalogs = project.catalogs.keys().cloned().collect();
+    }
+    if let Err(faults) = faults.into_result(()) {
+        if global.output == Output::Json {
+            let faults = faults.0.iter();
+            let faults = faults.map(|fault| Place { file: &fault.file, line: fault.line, message: &fault.message });
+            global.output.print(&Refusal { ok: false, faults: faults.collect() }, String::new)?;
+        }
+        return Err(faults.into());
+    }
+    global.output.print(&report, || text(&report))?;
     Ok(Exit::Done)
+}
+
+/// Properties that librdkafka does not know or refuses.
+fn kafka_faults(project: &Project, global: &Global) -> Vec<Fault> {
+    let config = global.config_file();
+    let faults = crate::source::check_properties(&project.kafka.properties);
+    let fault = |(key, reason): (String, String)| {
+        let line = config::locate(&config, &["kafka", "properties", &key]);
+        Fault::new(config.to_string_lossy(), line, format!("kafka.properties: {reason}"))
+    };
+    faults.into_iter().map(fault).collect()
+}
+
+fn text(report: &Report) -> String {
+    let mut grid = Grid::new(&["TOPIC", "MESSAGE", "CATALOG", "TABLE", "COLUMNS", "PARTITIONS"]);
+    for topic in &report.topics {
+        let cells = [&topic.topic, &topic.message, &topic.catalog, &topic.table];
+        let mut cells: Vec<String> = cells.into_iter().cloned().collect();
+        cells.push(topic.columns.to_string());
+        cells.push(topic.partition_by.join(", "));
+        grid.row(cells);
+    }
+    let topics = if report.topics.is_empty() { "no topic is registered\n".to_string() } else { grid.render() };
+    format!("{topics}\nall good\n")
 }
