@@ -59,8 +59,7 @@ impl OpenFile {
         properties: WriterProperties,
     ) -> Result<OpenFile> {
         let sink = async { file_io.new_output(&path)?.writer().await };
-        let sink =
-            sink.await.map_err(|error| Error::retry(format!("cannot create data file {path}")).caused_by(error))?;
+        let sink = sink.await.map_err(|error| store_failure(&path, error))?;
         let row_overhead = layout.leaves.iter().map(|leaf| row_overhead(leaf, &properties)).sum();
         let page_rows = properties.data_page_row_count_limit();
         // The Arrow schema in the footer would only repeat, in another dialect, what the Parquet schema says.
@@ -130,16 +129,22 @@ fn row_overhead(leaf: &Leaf, properties: &WriterProperties) -> usize {
     levels + if properties.dictionary_enabled(&column) { size_of::<u64>() } else { 0 }
 }
 
-/// The store may work again later; an encoder that refuses its input will refuse it again.
+/// An encoder that refuses its input will refuse it again; a store may work again later.
 fn failure(path: &str, error: ParquetError) -> Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<ParquetError>() {
             // The writer wraps what its sink already wrapped.
             Ok(inner) => failure(path, *inner),
-            Err(cause) => {
-                Error::retry(format!("cannot write data file {path}")).caused_by(anyhow::Error::from_boxed(cause))
-            }
+            Err(cause) => match cause.downcast::<iceberg::Error>() {
+                Ok(error) => store_failure(path, *error),
+                Err(cause) => Error::retry(format!("cannot write data file {path}: {cause}")),
+            },
         },
-        error => Error::halt(format!("cannot encode data file {path}")).caused_by(error),
+        error => Error::halt(format!("cannot encode data file {path}: {error}")),
     }
+}
+
+fn store_failure(path: &str, error: iceberg::Error) -> Error {
+    let message = format!("cannot write data file {path}: {}", error.message());
+    if error.retryable() { Error::retry(message) } else { Error::halt(message) }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::io::FileIO;
 use iceberg::spec::{
     ListType, MapType, NestedField, PrimitiveType, Schema, SortOrder, StructType, TableMetadataBuilder, Transform,
     Type, UnboundPartitionSpec,
@@ -13,6 +12,8 @@ use iceberg::spec::{
 use iceberg::table::Table;
 use iceberg::{TableCreation, TableIdent};
 use tempfile::TempDir;
+
+use crate::catalog::storage::Storage;
 
 fn primitive(id: i32, name: &str, primitive: PrimitiveType) -> Arc<NestedField> {
     NestedField::optional(id, name, Type::Primitive(primitive)).into()
@@ -78,7 +79,7 @@ pub fn table(partition_by: &[(&str, Transform)], properties: &[(&str, &str)]) ->
     let table = Table::builder()
         .metadata(metadata)
         .identifier(TableIdent::from_strs(["ns", "t"]).unwrap())
-        .file_io(FileIO::new_with_fs())
+        .file_io(Storage::default().file_io())
         .runtime(iceberg::Runtime::try_current().unwrap())
         .build()
         .unwrap();

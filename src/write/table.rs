@@ -216,7 +216,8 @@ impl TableWriter {
     }
 }
 
-/// Deletes files that were staged but will not be committed.
+/// Deletes files that were staged but that no commit was ever asked to take. After an attempt to commit them ask the
+/// committer instead: if an answer was lost, the table may have them.
 pub async fn discard(table: &Table, staged: StagedFiles) {
     let paths = staged.files.iter().map(|file| file.file_path());
     delete(table.file_io(), &table.identifier().to_string(), paths).await;
@@ -224,10 +225,8 @@ pub async fn discard(table: &Table, staged: StagedFiles) {
 
 async fn delete(file_io: &FileIO, table: &str, paths: impl Iterator<Item = &str>) {
     for path in paths {
-        // A file that never came to be, as most stores only show closed ones, is as good as deleted.
-        let deleted = async { if file_io.exists(path).await? { file_io.delete(path).await } else { Ok(()) } };
-        if let Err(error) = deleted.await {
-            tracing::warn!(table, path, %error, "cannot delete a staged file; it stays as an orphan");
+        if let Err(error) = file_io.delete(path).await {
+            tracing::debug!(table, path, %error, "a staged file is left to the orphan sweep");
         }
     }
 }
