@@ -9,8 +9,8 @@ use super::mapping::Fault;
 ///
 /// A field is `transform(path)` or a bare path, which is its identity; the transforms are Iceberg's: `identity`,
 /// `bucket[N]`, `truncate[N]`, `year`, `month`, `day`, `hour`. Partition fields are named as Java's
-/// `PartitionSpec.Builder` names them: `_kafka.timestamp_day`, `customer.id_bucket`, `name_trunc`, and an identity like
-/// its column.
+/// `PartitionSpec.Builder` names them, with underscores for dots: `_kafka_timestamp_day`, `customer_id_bucket`,
+/// `name_trunc`, and an identity like its column.
 pub fn parse(fields: &[String], schema: &Schema) -> Result<UnboundPartitionSpec, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut parsed: Vec<Parsed> = Vec::new();
@@ -48,7 +48,16 @@ fn parse_one(text: &str, schema: &Schema, others: &[Parsed]) -> Result<Parsed, S
     if transform.result_type(&source.field_type).is_err() {
         return Err(format!("the transform {transform} does not take {path}, which is of type {}", source.field_type));
     }
-    let name = name(path, transform);
+    let mut name = name(path, transform);
+    // Columns and partition fields share one namespace; only an identity may be named like its column.
+    let taken = |name: &str| {
+        let column = schema.field_by_name(name);
+        column.is_some_and(|column| column.id != source.id || transform != Transform::Identity)
+            || others.iter().any(|other| other.name == name && other.source != source.id)
+    };
+    while taken(&name) {
+        name.push('_');
+    }
     let same = |other: &&Parsed| {
         other.name == name || (other.source == source.id && other.transform.dedup_name() == transform.dedup_name())
     };
@@ -103,12 +112,21 @@ fn transform_of(text: &str) -> Result<Transform, String> {
 }
 
 fn name(path: &str, transform: Transform) -> String {
-    match transform {
+    let name = match transform {
         Transform::Bucket(_) => format!("{path}_bucket"),
         Transform::Truncate(_) => format!("{path}_trunc"),
         Transform::Identity => path.to_string(),
         other => format!("{path}_{other}"),
-    }
+    };
+    identifier(&name)
+}
+
+/// The name of an Avro field, which a manifest makes of it: iceberg writes it there as it is, and DuckDB refuses
+/// manifests with any other.
+fn identifier(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let start = if name.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
+    format!("{start}{}", name.chars().map(fits).collect::<String>())
 }
 
 /// The leaf column at a dotted path through structs; Iceberg partitions by nothing inside a list or a map.

@@ -41,10 +41,10 @@ fn transforms_and_names() {
             "bucket[4](n)",
         ],
         "
-        _kafka.timestamp_day = day(_kafka.timestamp)
-        customer.id_bucket = bucket[16](customer.id)
+        _kafka_timestamp_day = day(_kafka.timestamp)
+        customer_id_bucket = bucket[16](customer.id)
         name_trunc = truncate[8](name)
-        customer.address.city = identity(customer.address.city)
+        customer_address_city = identity(customer.address.city)
         ok = identity(ok)
         at_hour = hour(at)
         n_bucket = bucket[4](n)
