@@ -28,9 +28,11 @@ use super::{Catalog, Creation, Error, Result, metadata};
 use crate::config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server writes metadata to its store before it answers.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer is waited for, unless [`SOCKET_TIMEOUT`] says otherwise. A server writes metadata to its store
+/// before it answers a commit.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Java's property for it.
+const SOCKET_TIMEOUT: &str = "rest.client.socket-timeout-ms";
 /// How much of an error's body is read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Namespaces below one another that a listing follows.
@@ -198,13 +200,20 @@ impl Rest {
             headers.insert(name, value_);
             secrets.push(value.clone());
         }
+        let timeout = match get(SOCKET_TIMEOUT) {
+            None => ANSWER_TIMEOUT,
+            Some(millis) => match millis.parse() {
+                Ok(millis) if millis > 0 => Duration::from_millis(millis),
+                _ => return Err(refuse(format!("{SOCKET_TIMEOUT} is {millis:?}, not a number of milliseconds"))),
+            },
+        };
         // Short values would black out ordinary words.
         secrets.retain(|secret| secret.len() >= 6);
         let http = reqwest::Client::builder()
             .default_headers(headers)
             .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(READ_TIMEOUT)
+            .timeout(timeout)
             .build()
             .map_err(|error| refuse(format!("cannot make an HTTP client: {}", one_line(&error))))?;
         let mut catalog = Rest {
@@ -423,7 +432,7 @@ impl Catalog for Rest {
         if !creation.sort_order.fields.is_empty() {
             body["write-order"] = json!(creation.sort_order);
         }
-        let request = self.request(Method::POST, &path).timeout(COMMIT_TIMEOUT).json(&body);
+        let request = self.request(Method::POST, &path).json(&body);
         let at = |failure: Failure| failure.create().at(format_args!("table {ident}"));
         let answer = self.send(request).await.map_err(at)?;
         self.loaded(ident, self.parse(&answer).map_err(Error::Unknown)?)
@@ -436,7 +445,7 @@ impl Catalog for Rest {
         updates: Vec<TableUpdate>,
     ) -> Result<Table> {
         let ident = base.identifier();
-        let mut request = self.request(Method::POST, &self.table_path(ident)).timeout(COMMIT_TIMEOUT);
+        let mut request = self.request(Method::POST, &self.table_path(ident));
         if self.idempotent {
             request = request.header("Idempotency-Key", idempotency_key(base, &updates).to_string());
         }
@@ -478,6 +487,18 @@ fn idempotency_key(base: &Table, updates: &[TableUpdate]) -> Uuid {
     random[8..].copy_from_slice(&second[..2]);
     let millis = u64::try_from(metadata.last_updated_ms()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// Java's server wants a number on every partition spec, though it goes by the fields.
+fn with_spec_ids(base: &Table, updates: Vec<TableUpdate>) -> Vec<TableUpdate> {
+    let highest = base.metadata().partition_specs_iter().map(|spec| spec.spec_id()).max().unwrap_or_default();
+    let with_id = |update| match update {
+        TableUpdate::AddSpec { spec } if spec.spec_id().is_none() => {
+            TableUpdate::AddSpec { spec: spec.with_spec_id(highest + 1) }
+        }
+        other => other,
+    };
+    updates.into_iter().map(with_id).collect()
 }
 
 fn secret_header(value: &str) -> std::result::Result<HeaderValue, ()> {

@@ -1,4 +1,7 @@
 //! The promises of calve, one file each, on real parts where a promise is about one.
 
+mod catalog_faults;
 mod catalogs;
+mod interop;
+mod storage;
 mod support;

@@ -15,9 +15,9 @@ start() {
   need curl "apt-get install curl"
   local port; port=$(free_port)
   # A folder is a bucket.
-  mkdir -p "$DIR/s3/lake" "$DIR/s3-meta"
+  mkdir -p "$DIR/buckets/lake" "$DIR/meta"
   launch env ROOT_ACCESS_KEY=calve-access-key ROOT_SECRET_KEY=calve-secret-key "$PARTS/bin/versitygw" \
-    --port "127.0.0.1:$port" --region us-east-1 posix --sidecar "$DIR/s3-meta" "$DIR/s3"
+    --port "127.0.0.1:$port" --region us-east-1 posix --sidecar "$DIR/meta" "$DIR/buckets"
   ready curl -s -o /dev/null "http://127.0.0.1:$port/"
   echo "http://127.0.0.1:$port"
 }

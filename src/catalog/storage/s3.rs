@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,18 +21,20 @@ const PART_BYTES: usize = 8 << 20;
 /// Parts of one file that are under way at the same time; with the one being filled, this bounds its memory.
 const PARTS_IN_FLIGHT: usize = 2;
 
+/// A failed request is repeated after about this long, then after twice as long, …
+const RETRY_WAIT: Duration = Duration::from_millis(100);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// … and given up when this much time has passed since the first.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The store of one bucket. Without keys in the properties, AWS's environment and metadata services are asked.
 pub(super) fn open(bucket: &str, properties: &BTreeMap<String, String>) -> iceberg::Result<Arc<dyn ObjectStore>> {
     let get = |key: &str| properties.get(key).map(String::as_str).filter(|value| !value.is_empty());
     let retry = RetryConfig {
         // Jitter is part of object_store's back-off.
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            base: 2.0,
-        },
+        backoff: BackoffConfig { init_backoff: RETRY_WAIT, max_backoff: RETRY_WAIT_MAX, base: 2.0 },
         max_retries: 10,
-        retry_timeout: Duration::from_secs(60),
+        retry_timeout: RETRY_TIMEOUT,
     };
     let client = ClientOptions::new()
         .with_allow_http(true)
@@ -82,18 +84,25 @@ pub(super) async fn put(
     bytes: Bytes,
     create: bool,
 ) -> iceberg::Result<()> {
-    if create {
+    let started = Instant::now();
+    let mut wait = RETRY_WAIT;
+    while create {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(key, bytes.clone().into(), options).await {
             Ok(_) => return Ok(()),
             Err(error @ object_store::Error::AlreadyExists { .. }) => {
-                // A retried put finds its own first attempt, whose answer was lost.
+                // A repeated put finds its own first attempt, whose answer was lost.
                 let there = store.get(key).await.map_err(|error| store_error(location, error))?;
                 let there = there.bytes().await.map_err(|error| store_error(location, error))?;
                 return if there == bytes { Ok(()) } else { Err(store_error(location, error)) };
             }
             // Compatible stores without conditional puts; the names of metadata files are unique anyway.
-            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {}
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => break,
+            // object_store does not repeat what it cannot know to be idempotent; the comparison above makes it so.
+            Err(object_store::Error::Generic { .. }) if started.elapsed() + wait < RETRY_TIMEOUT => {
+                tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+                wait = (wait * 2).min(RETRY_WAIT_MAX);
+            }
             Err(error) => return Err(store_error(location, error)),
         }
     }

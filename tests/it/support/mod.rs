@@ -1,3 +1,5 @@
 //! What the tests stand on: real and embedded parts, started on demand.
 
 pub mod parts;
+pub mod proxy;
+pub mod tables;

@@ -46,3 +46,10 @@ impl Drop for Part {
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts").join(format!("{name}.sh"))
 }
+
+/// A Python with PyIceberg and DuckDB in it.
+pub fn python() -> PathBuf {
+    let output = Command::new("bash").arg(script("engines")).output().expect("bash runs");
+    assert!(output.status.success(), "no engines: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+}

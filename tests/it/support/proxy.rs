@@ -1,0 +1,159 @@
+//! A proxy between calve and a part, which does what networks, gateways and load balancers do at the worst moment.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request never arrives; the connection is reset.
+    Reset,
+    /// The request arrives, its answer is lost with the connection.
+    LoseAnswer,
+    /// The request arrives, its answer never comes and the connection stays open.
+    Stall,
+    /// The request arrives late.
+    Delay(Duration),
+    /// HTTP: the request never arrives and this status is the answer.
+    Refuse(u16),
+    /// HTTP: the request arrives, and this status takes its answer's place.
+    Garble(u16),
+}
+
+#[derive(Default)]
+struct Plan {
+    /// What a request must contain to be hit, the fault, and how often.
+    armed: Vec<(Vec<u8>, Fault, u32)>,
+}
+
+impl Plan {
+    fn take(&mut self, request: &[u8]) -> Option<Fault> {
+        let index = self.armed.iter().position(|(needle, _, times)| {
+            *times > 0 && request.windows(needle.len()).any(|window| window == needle.as_slice())
+        })?;
+        let (_, fault, times) = &mut self.armed[index];
+        *times -= 1;
+        let fault = *fault;
+        if self.armed[index].2 == 0 {
+            self.armed.remove(index);
+        }
+        Some(fault)
+    }
+}
+
+/// Listens on a port of its own and ends, with all its connections, when dropped.
+pub struct Proxy {
+    pub address: SocketAddr,
+    plan: Arc<Mutex<Plan>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Forwards to `upstream`, given as `host:port` or as a URL.
+    pub async fn start(upstream: &str) -> Proxy {
+        let upstream = upstream.split_once("://").map_or(upstream, |(_, rest)| rest);
+        let upstream = upstream.rsplit_once('@').map_or(upstream, |(_, rest)| rest);
+        let upstream = upstream.split('/').next().unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let plan = Arc::new(Mutex::new(Plan::default()));
+        let shared = plan.clone();
+        let accepting = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (plan, upstream) = (shared.clone(), upstream.clone());
+                connections.spawn(async move {
+                    // Either side ending ends the pair; that is a proxy's ordinary day.
+                    let _ = connect(client, &upstream, &plan).await;
+                });
+            }
+        });
+        Proxy { address, plan, accepting }
+    }
+
+    /// The next `times` requests that contain `needle` meet the fault.
+    pub fn arm(&self, needle: &str, fault: Fault, times: u32) {
+        self.plan.lock().unwrap().armed.push((needle.as_bytes().to_vec(), fault, times));
+    }
+
+    /// Whether all faults were met.
+    pub fn spent(&self) -> bool {
+        self.plan.lock().unwrap().armed.is_empty()
+    }
+
+    /// The address in place of the upstream's in its URL.
+    pub fn url(&self, upstream: &str) -> String {
+        let (scheme, rest) = upstream.split_once("://").unwrap();
+        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+        let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        format!("{scheme}://{user}{}/{path}", self.address)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    // What happens to the answer of the request under way.
+    let mut pending: Option<Fault> = None;
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let request = &asked[..read?];
+                if request.is_empty() {
+                    return Ok(());
+                }
+                let hit = plan.lock().unwrap().take(request);
+                match hit {
+                    Some(Fault::Reset) => return reset(&client),
+                    Some(Fault::Delay(wait)) => tokio::time::sleep(wait).await,
+                    Some(Fault::Refuse(status)) => return answer(client, status).await,
+                    Some(fault) => pending = Some(fault),
+                    None => {}
+                }
+                server.write_all(request).await?;
+            }
+            read = server.read(&mut answered) => {
+                let response = &answered[..read?];
+                match pending {
+                    _ if response.is_empty() => return Ok(()),
+                    None => client.write_all(response).await?,
+                    Some(Fault::Garble(status)) => return answer(client, status).await,
+                    Some(Fault::Stall) => {}
+                    Some(_) => return reset(&client),
+                }
+            }
+        }
+    }
+}
+
+/// Closes so that the other side sees a reset instead of an orderly end.
+fn reset(client: &TcpStream) -> std::io::Result<()> {
+    client.set_zero_linger()
+}
+
+async fn answer(mut client: TcpStream, status: u16) -> std::io::Result<()> {
+    let mut rest = [0; 4096];
+    // The whole request must be read first: closing with bytes unread would reset the answer away.
+    while let Ok(read) = tokio::time::timeout(Duration::from_millis(100), client.read(&mut rest)).await {
+        if read? == 0 {
+            return Ok(());
+        }
+    }
+    let head = format!("HTTP/1.1 {status} Asked For\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await?;
+    client.shutdown().await?;
+    while client.read(&mut rest).await? > 0 {}
+    Ok(())
+}
