@@ -136,6 +136,8 @@ pub struct Committer {
     doubtful: BTreeSet<Uuid>,
     foreign_since: Option<Instant>,
     limits: Limits,
+    /// A person decides about the ledger: that none can be proved is no reason to stop.
+    unproved: bool,
     sweep: Option<tokio::task::JoinHandle<()>>,
     removed: Vec<iceberg::spec::SnapshotRef>,
 }
@@ -181,6 +183,7 @@ impl Committer {
             doubtful: BTreeSet::new(),
             foreign_since: None,
             limits: Limits::default(),
+            unproved: false,
             sweep: None,
             removed: Vec::new(),
         };
@@ -196,6 +199,10 @@ impl Committer {
     /// The ledger at the head as last seen.
     pub fn ledger(&self) -> Ledger {
         self.reading.as_ref().map(|reading| reading.ledger.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn allow_unproved(&mut self) {
+        self.unproved = true;
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
@@ -224,6 +231,7 @@ impl Committer {
             return Ok(());
         }
         let reading = match self.reading.is_some() || table.metadata().properties().contains_key(KEY) {
+            true if self.unproved => None,
             true => Some(ancestry::read(&table, self.catalog.trust_mirror()).await?),
             false => None,
         };
@@ -378,16 +386,20 @@ impl Committer {
         Ok(matches!(driven, Driven::Committed(_)))
     }
 
-    /// Deletes the files of a batch that was not committed, best effort; unless an answer about it was lost, for then
-    /// the table may have them.
+    /// Deletes the files of a batch or a run that was not committed, best effort: what is left is swept as an orphan.
+    /// Nothing is deleted if an answer about it was lost: the table may have had them, and be rolled back to them.
     pub async fn discard(&self, commit_id: Uuid, files: &[DataFile]) {
         if !self.doubtful.contains(&commit_id) {
-            discard(&self.table, files).await;
+            delete(&self.table, files.iter().map(|file| file.file_path().to_owned()).collect()).await;
         }
     }
 
     /// Waits for deletions that are under way.
     pub async fn close(mut self) {
+        self.swept().await;
+    }
+
+    pub(super) async fn swept(&mut self) {
         if let Some(sweep) = self.sweep.take() {
             // A sweep that panicked leaves orphans behind, like one that failed.
             let _ = sweep.await;
@@ -507,7 +519,7 @@ impl Committer {
                 found: ancestry::Found::Snapshot(snapshot_id),
                 foreign_above: 0,
             }));
-        } else if ledger.is_some() {
+        } else if ledger.is_some() && !self.unproved {
             // The catalog answered with a later state.
             let reading = ancestry::read(&self.table, self.catalog.trust_mirror()).await?;
             self.set_reading(Some(reading));
@@ -544,11 +556,6 @@ impl Committer {
             delete(&self.table, prepared.produced.written).await;
         }
     }
-}
-
-/// Deletes data files that no snapshot names and none ever will, best effort: what is left is swept as an orphan.
-pub async fn discard(table: &Table, files: &[DataFile]) {
-    delete(table, files.iter().map(|file| file.file_path().to_owned()).collect()).await;
 }
 
 async fn delete(table: &Table, files: Vec<String>) {

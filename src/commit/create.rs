@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use iceberg::spec::{Schema, SortOrder, UnboundPartitionSpec};
 use iceberg::table::Table;
-use iceberg::{NamespaceIdent, TableIdent};
+use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 
+use super::ancestry;
 use super::committer::{self, Committer};
 use super::ledger::Ledger;
 use crate::catalog::{self, Catalog, Creation};
 use crate::error::{Error, Result};
+use crate::schema::column_map::ColumnMap;
+use crate::schema::mapping::Mapping;
 
 /// What calve sets on a table that it creates, unless the user's properties say otherwise.
 ///
@@ -51,6 +54,51 @@ pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted
         return committer::load(&**catalog, ident).await;
     }
     Ok(table)
+}
+
+/// The table of a mapping, made if it is missing, with the properties that a later writer needs. Where the catalog
+/// assigned other field ids than asked for, `calve.columns` is made to tell the table's own: read the mapping of the
+/// returned table from it, as for any table that is already there.
+pub async fn ensure_mapped_table(
+    catalog: &Arc<dyn Catalog>,
+    ident: &TableIdent,
+    mapping: &Mapping,
+    partition_spec: UnboundPartitionSpec,
+    properties: &BTreeMap<String, String>,
+    first_snapshot: bool,
+) -> Result<Table> {
+    let mut all: HashMap<String, String> = properties.clone().into_iter().collect();
+    all.extend(mapping.properties());
+    let schema = mapping.iceberg.as_ref().clone();
+    let wanted = Wanted { schema, partition_spec, properties: all, first_snapshot };
+    let table = ensure_table(catalog, ident, wanted).await?;
+    // Whoever made the table may have died before it got here, so this is looked at in any table that is still empty.
+    let metadata = table.metadata();
+    let asked = mapping.properties();
+    let as_asked = metadata.properties().get(ColumnMap::PROPERTY) == asked.get(ColumnMap::PROPERTY);
+    let empty = metadata.current_snapshot().is_none_or(|head| {
+        head.parent_snapshot_id().is_none()
+            && ancestry::count(&head.summary().additional_properties, "total-records") == 0
+    });
+    if !as_asked || !empty || metadata.current_schema().as_struct() == mapping.iceberg.as_struct() {
+        return Ok(table);
+    }
+    let adopted = mapping.adopt(metadata.current_schema()).map_err(|error| {
+        Error::halt(format!("table {ident}: the catalog {} made another table than asked for", catalog.name()))
+            .caused_by(error)
+    })?;
+    let requirements = vec![
+        TableRequirement::UuidMatch { uuid: metadata.uuid() },
+        TableRequirement::CurrentSchemaIdMatch { current_schema_id: metadata.current_schema_id() },
+    ];
+    let updates = vec![TableUpdate::SetProperties { updates: adopted.properties().into_iter().collect() }];
+    match catalog.commit(&table, requirements, updates).await {
+        Ok(table) => Ok(table),
+        Err(error) => Err(Error::retry(format!(
+            "table {ident}: setting its properties in catalog {} failed: {error}",
+            catalog.name()
+        ))),
+    }
 }
 
 async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<(Table, bool)> {

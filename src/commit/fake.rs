@@ -213,6 +213,22 @@ impl FakeCatalog {
         self.foreign(vec![TableUpdate::RemoveSnapshots { snapshot_ids: snapshots }]).await;
     }
 
+    /// The head's snapshot loses its totals, as some writers leave them out.
+    pub async fn forget_totals(&self) {
+        let (metadata, location) = self.tables.lock().unwrap()[&ident()].clone();
+        let mut json = serde_json::to_value(metadata.as_ref()).unwrap();
+        for snapshot in json["snapshots"].as_array_mut().unwrap() {
+            snapshot["summary"].as_object_mut().unwrap().retain(|key, _| !key.starts_with("total-"));
+        }
+        let metadata: TableMetadata = serde_json::from_value(json).unwrap();
+        let next = location.parse::<MetadataLocation>().unwrap().with_next_version();
+        self.tables.lock().unwrap().insert(ident(), (Arc::new(metadata), next.to_string()));
+    }
+
+    pub fn forget_faults(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+
     /// The files that a reader of the head sees, through manifest list and manifests.
     pub async fn live_files(&self) -> Vec<DataFile> {
         let table = self.table();

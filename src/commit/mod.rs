@@ -20,7 +20,7 @@ pub mod ledger;
 pub mod manifests;
 pub mod snapshot;
 
-pub use committer::{Append, Change, Committer, Outcome, Published, SchemaChange, discard};
+pub use committer::{Append, Change, Committer, Outcome, Published, SchemaChange};
 pub use ledger::{Ledger, TopicLedger};
 
 #[cfg(test)]

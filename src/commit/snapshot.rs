@@ -39,7 +39,8 @@ pub struct Produced {
     pub snapshot: Snapshot,
     /// The snapshot's manifests, with sequence numbers assigned.
     pub list: Vec<ManifestFile>,
-    /// The manifest that took the new files, and its entries as they will be after the commit.
+    /// The manifest that took the new files, and its entries as they will be after the commit; none if they may not be
+    /// kept in memory.
     pub manifest: Option<(String, Vec<Entry>)>,
     /// Paths of the manifest and the list, to be deleted should the snapshot never be committed.
     pub written: Vec<String>,
@@ -120,7 +121,7 @@ pub async fn produce(
             sequence_number,
             file_sequence_number: sequence_number,
         }));
-        manifest = Some((path, if manifests::cacheable(version) { entries } else { Vec::new() }));
+        manifest = manifests::cacheable(version).then_some((path, entries));
     }
     // A manifest without a live file says nothing to a reader; it was needed by the snapshot that deleted the files.
     list.extend(

@@ -1,4 +1,8 @@
 //! The committer against a catalog that fails on demand.
 
+mod ancestry;
+mod cost;
+mod expiry;
 mod fence;
+mod interleaving;
 mod lost;
