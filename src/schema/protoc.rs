@@ -15,7 +15,8 @@ pub fn compile(folder: &Path, files: &[PathBuf], cause: &Path) -> Result<Vec<u8>
     compile_with(folder, files, cause, &env::split_paths(&path).collect::<Vec<_>>())
 }
 
-fn compile_with(folder: &Path, files: &[PathBuf], cause: &Path, search: &[PathBuf]) -> Result<Vec<u8>> {
+/// [`compile`] with the folders to look for a compiler in.
+pub fn compile_with(folder: &Path, files: &[PathBuf], cause: &Path, search: &[PathBuf]) -> Result<Vec<u8>> {
     let find = |name: &str| search.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     // The compilers see a copy: our options are found beside the user's files, and no buf.yaml gets a say.
     let copy = tempfile::tempdir().context("cannot make a temporary folder for the compiler")?;
@@ -46,12 +47,17 @@ fn compile_with(folder: &Path, files: &[PathBuf], cause: &Path, search: &[PathBu
             folder.display()
         );
     };
-    let name = command.get_program().display().to_string();
+    let name = command.get_program().to_string_lossy().into_owned();
+    let name = name.rsplit('/').next().unwrap_or_default();
     let done = command.current_dir(&sources).output().with_context(|| format!("cannot run {name}"))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        let first = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("without a message");
-        bail!("{}: {name} failed: {first}", folder.join(cause).display());
+        let first = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        // Both compilers begin their messages with the file, relative to where they run.
+        if files.iter().any(|file| first.starts_with(&format!("{}:", file.display()))) {
+            bail!("{} ({name})", folder.join(first).display());
+        }
+        bail!("{}: {name} failed ({}): {first}", folder.join(cause).display(), done.status);
     }
     fs::read(&output).with_context(|| format!("{name} wrote no descriptor set"))
 }

@@ -1,6 +1,7 @@
 //! Schemas as text in, tables as text out.
 
 mod ddl;
+mod editions;
 mod evolve;
 mod hostile;
 mod mapping;
