@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
+use super::lenient::{Lenient, Renamed};
 use super::protoc;
 
 /// The import path of calve's own options, and their source: bundled, so that a user's folder need not hold them.
@@ -38,12 +39,13 @@ pub fn compile(folder: &Path) -> Result<Vec<u8>> {
     resolver.add(IncludeFileResolver::new(folder.to_path_buf()));
     resolver.add(Bundled);
     resolver.add(GoogleFileResolver::new());
-    let mut compiler = Compiler::with_file_resolver(resolver);
+    let renamed = Renamed::default();
+    let mut compiler = Compiler::with_file_resolver(Lenient { inner: resolver, renamed: renamed.clone() });
     compiler.include_imports(true).include_source_info(true);
     for file in &files {
         compiler.open_file(folder.join(file)).map_err(|e| located(folder, &e))?;
     }
-    Ok(compiler.encode_file_descriptor_set())
+    renamed.restore(compiler.encode_file_descriptor_set())
 }
 
 /// protox writes `file:line:column: message` with Debug, and the message alone with Display.

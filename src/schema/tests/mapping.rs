@@ -239,15 +239,35 @@ fn all_faults_at_once() {
 
 #[test]
 fn names_equal_ignoring_case() {
-    let pool = compile(&[(
-        "t.proto",
-        "syntax = \"proto2\"; package t; message M { optional N n = 1; } message N { optional int32 Total = 7; optional int32 total = 8; }",
-    )])
-    .unwrap();
-    check(
-        &faults(create(&pool, "t.M", &OPTIONS)),
-        "t.M.n: the fields t.M.n.Total and t.M.n.total have names that are equal ignoring case; engines cannot tell such columns apart: rename one",
+    check_faults(
+        "message M { int32 Total = 1; N n = 2; string total = 3; } message N { repeated int32 aB = 7; int32 ab = 8; }",
+        "
+        t.M.n: the fields t.M.n.aB and t.M.n.ab have names that are equal ignoring case; engines cannot tell such columns apart: rename one
+        t.M: the fields t.M.Total and t.M.total have names that are equal ignoring case; engines cannot tell such columns apart: rename one
+        ",
     );
+}
+
+#[test]
+fn names_equal_but_for_underscores() {
+    check_table(
+        "message M { int32 foo_bar = 1; optional int32 foobar = 2; In in = 3; message In { int32 a_b = 1; oneof x { int32 ab = 2; } } }",
+        "
+        foo_bar int =1 #1
+        foobar int =2 #2
+        in struct =3 #3
+          a_b int =3.1 #6
+          ab int =3.2 #7
+        ",
+    );
+    let pool = proto3("message M { int32 foo_bar = 1; int32 foobar = 2 [json_name = \"own\"]; int32 fooBa_r = 3; }");
+    let message = pool.message(pool.find("t.M").unwrap());
+    let names: Vec<&str> = message.fields.iter().map(|field| field.json_name.as_str()).collect();
+    assert_eq!(names, ["fooBar", "own", "fooBaR"]);
+    // One JSON name for two fields is what protoc refuses as well.
+    let source = "syntax = \"proto3\"; message M { int32 foo_bar = 1; int32 fooBar = 2; }";
+    let error = format!("{:#}", compile(&[("t.proto", source)]).unwrap_err());
+    assert!(error.contains("\"fooBar\"") || error.contains("fooBar"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod evolve;
 mod hostile;
 mod mapping;
 mod partition;
+mod show;
 mod source;
 
 use std::fs;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 
 use super::mapping::{Fault, Mapping, Options};
 use super::model::Pool;
-use super::show;
 use crate::config::{OnIncompatible, SchemaSource};
 
 pub const OPTIONS: Options =

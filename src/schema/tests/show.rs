@@ -1,10 +1,10 @@
-//! A mapping as rows for a person: which field fills which column, under which id and type.
+//! A mapping as rows: which field fills which column, under which id and type.
 
 use std::collections::HashMap;
 
 use iceberg::spec::{NestedField, NestedFieldRef, Type};
 
-use super::mapping::Mapping;
+use super::super::mapping::Mapping;
 
 /// A column or a part of one; parts follow what they are part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,6 @@ pub struct Row {
     pub id: i32,
     /// `struct`, `list` and `map` for what has parts.
     pub kind: String,
-    pub required: bool,
-    pub doc: Option<String>,
 }
 
 pub fn rows(mapping: &Mapping) -> Vec<Row> {
@@ -49,15 +47,7 @@ fn push(field: &NestedField, prefix: &str, depth: usize, numbers: &HashMap<i32, 
         Type::List(_) => "list".to_string(),
         Type::Map(_) => "map".to_string(),
     };
-    rows.push(Row {
-        column: column.clone(),
-        depth,
-        number: numbers.get(&field.id).cloned(),
-        id: field.id,
-        kind,
-        required: field.required,
-        doc: field.doc.clone(),
-    });
+    rows.push(Row { column: column.clone(), depth, number: numbers.get(&field.id).cloned(), id: field.id, kind });
     match field.field_type.as_ref() {
         Type::Primitive(_) => {}
         Type::Struct(inner) => push_all(inner.fields(), &column, depth + 1, numbers, rows),
