@@ -12,10 +12,13 @@ use crate::telemetry::logging;
 
 mod completions;
 mod init;
+mod ledger;
 pub mod output;
 pub mod plan;
+mod probe;
 mod schema;
 pub mod tables;
+mod topics;
 mod validate;
 
 pub use output::Output;
@@ -80,8 +83,14 @@ pub enum Command {
     Init(init::Args),
     /// Check the whole project and print every fault at once
     Validate(validate::Args),
+    /// Show how far topics are: state, lag, last commit, quarantine
+    Topics(topics::TopicsArgs),
+    /// Show how the daemon and all topics are
+    Status(topics::StatusArgs),
     /// Show what a topic's messages become
     Schema(schema::Args),
+    /// Show or decide what a table says it has
+    Ledger(ledger::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -144,6 +153,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Init(args) => init::run(args, global),
         Command::Validate(args) => validate::run(args, global).await,
+        Command::Topics(args) => topics::topics(args, global).await,
+        Command::Status(args) => topics::status(args, global).await,
+        Command::Ledger(args) => ledger::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => completions::man(Cli::command()),

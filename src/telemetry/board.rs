@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::metrics::{Metrics, State};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TopicState {
     /// Opening its tables, waiting for its partitions.
@@ -38,7 +38,7 @@ impl TopicState {
 }
 
 /// One topic on the board. Times are milliseconds since the epoch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TopicStatus {
     pub state: TopicState,
     /// When it came into this state.
@@ -55,9 +55,9 @@ pub struct TopicStatus {
     pub rejects: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    pub version: &'static str,
+    pub version: String,
     pub started_ms: i64,
     pub ready: bool,
     pub stopping: bool,
@@ -74,7 +74,7 @@ pub struct Board {
 impl Board {
     pub fn new(metrics: Metrics) -> Self {
         let status = Status {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_string(),
             started_ms: now_ms(),
             ready: false,
             stopping: false,

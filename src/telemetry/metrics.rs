@@ -93,7 +93,7 @@ metrics! {
     rows: Family<Topic, Counter> = Family::default(), "shredded", "rows", "Records that became rows, committed or not";
     rejects: Family<Rejected, Counter> = Family::default(), "rejected", "records", "Records that went to quarantine, by cause";
     lag_records: Family<Topic, Gauge> = Family::default(), "lag", "records", "Offsets between the topic's end and what its table accounts for, all partitions together";
-    lag_seconds: Family<Topic, GaugeF64> = Family::default(), "lag", "seconds", "Age of the newest committed record while there is something to read, else 0";
+    lag_seconds: Family<Topic, GaugeF64> = Family::default(), "lag", "seconds", "Age of the oldest record that the table does not account for, 0 when there is none";
     topic_state: Family<State, Gauge> = Family::default(), "topic_state", "", "1 for the state that a topic is in, 0 for the others";
     rebalances: Counter = Counter::default(), "rebalances", "", "Times that partitions were given or taken";
     kafka_errors: Counter = Counter::default(), "kafka_errors", "", "Errors that the Kafka client reported and goes on from";
