@@ -67,6 +67,7 @@ fn place(config: &Path, topic: &Topic, key: &str) -> (String, Option<usize>) {
     (file, own.or_else(|| locate(&path, &["defaults", key])).or(line))
 }
 
-fn one_line(text: &str) -> String {
+/// Errors of dependencies span lines; a fault is one.
+pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,19 +1,27 @@
-//! `calve validate`: the whole project, every fault at once, without network.
+//! `calve validate`: the whole project, every fault at once, without network unless asked.
+
+use std::collections::BTreeSet;
 
 use iceberg::spec::Type;
 use serde::Serialize;
 
 use super::output::Grid;
-use super::plan::{Planned, Planner};
-use super::{Exit, Global, Output};
+use super::plan::{Planned, Planner, one_line};
+use super::{Exit, Global, Output, tables};
 use crate::config::{self, Fault, Project, Topic};
+use crate::source::Admin;
 
 /// Check the whole project
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calve validate
-  calve -c shop validate")]
-pub struct Args {}
+  calve -c shop validate
+  calve validate --connect      whether brokers, topics and catalogs answer as well")]
+pub struct Args {
+    /// Also ask the brokers for every topic, and connect to every catalog that a topic uses
+    #[arg(long)]
+    connect: bool,
+}
 
 /// What was found good.
 #[derive(Serialize)]
@@ -75,7 +83,7 @@ struct Place<'a> {
     message: &'a str,
 }
 
-pub async fn run(_args: Args, global: &Global) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let (project, mut faults) = config::read(&global.config, &|name| std::env::var(name).ok());
     let mut report = Report { ok: true, topics: Vec::new(), catalogs: Vec::new(), refinements: Vec::new() };
     if let Some(project) = &project {
@@ -88,6 +96,10 @@ pub async fn run(_args: Args, global: &Global) -> anyhow::Result<Exit> {
             }
         }
         report.catalogs = project.catalogs.keys().cloned().collect();
+    }
+    // What cannot be read is not asked after either.
+    if let (Some(project), true) = (&project, args.connect && faults.is_empty()) {
+        faults.extend(unreachable(project, global).await);
     }
     if let Err(faults) = faults.into_result(()) {
         if global.output == Output::Json {
@@ -110,6 +122,47 @@ fn kafka_faults(project: &Project, global: &Global) -> Vec<Fault> {
         Fault::new(config.to_string_lossy(), line, format!("kafka.properties: {reason}"))
     };
     faults.into_iter().map(fault).collect()
+}
+
+/// What does not answer, or does not know what the project says of it.
+async fn unreachable(project: &Project, global: &Global) -> Vec<Fault> {
+    let config = global.config_file();
+    let shown = config.to_string_lossy().into_owned();
+    let line = |path: &[&str]| config::locate(&config, path);
+    let mut faults = Vec::new();
+    if !project.topics.is_empty() {
+        let servers = || line(&["kafka", "bootstrap_servers"]);
+        let broker = async {
+            let admin = Admin::new(&project.kafka)?;
+            admin.check().await?;
+            Ok::<_, crate::error::Error>(admin)
+        };
+        match broker.await {
+            Err(error) => faults.push(Fault::new(&shown, servers(), error.to_string())),
+            Ok(admin) => {
+                for topic in project.topics.keys() {
+                    if let Err(error) = admin.partitions(topic).await {
+                        faults.push(Fault::new(&shown, line(&["topics", topic]), error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+    let used: BTreeSet<&str> = project.topics.values().map(|topic| topic.catalog.as_str()).collect();
+    for name in used {
+        let Some(catalog) = project.catalogs.get(name) else { continue };
+        let asked = async {
+            let opened = tables::open(catalog).await?;
+            opened.namespaces().await?;
+            anyhow::Ok(())
+        };
+        if let Err(error) = asked.await {
+            let file = config.with_file_name("catalogs").join(format!("{name}.toml"));
+            let shown = file.to_string_lossy().into_owned();
+            faults.push(Fault::new(shown, config::locate(&file, &["uri"]), one_line(&format!("{error:#}"))));
+        }
+    }
+    faults
 }
 
 fn text(report: &Report) -> String {

@@ -17,7 +17,8 @@ pub enum Format {
 pub fn start(format: Format, level: i8) {
     let directives = match level {
         ..=-1 => "error",
-        0 => "warn",
+        // A command that asks Kafka once says itself what failed; librdkafka would repeat it many times a second.
+        0 => "warn,librdkafka=off",
         1 => "warn,calve=info",
         2 => "info,calve=debug",
         _ => "debug,calve=trace",

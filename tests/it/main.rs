@@ -2,6 +2,7 @@
 
 mod catalog_faults;
 mod catalogs;
+mod cli;
 mod interop;
 mod storage;
 mod support;
