@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Located, Section};
@@ -167,11 +166,5 @@ pub fn schema_registry(section: Section<'_>) -> SchemaRegistry {
         section.fault("ca_file", format!("names {}, which is no file", file.display()));
     }
     section.finish();
-    SchemaRegistry {
-        url: url.map(|url| url.value).unwrap_or_default(),
-        username,
-        password,
-        token,
-        ca_file: ca_file.map(PathBuf::from),
-    }
+    SchemaRegistry { url: url.map(|url| url.value).unwrap_or_default(), username, password, token, ca_file }
 }
