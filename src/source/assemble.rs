@@ -29,6 +29,11 @@ impl Assembly {
         }
     }
 
+    /// Records and bytes so far.
+    pub fn size(&self) -> (usize, usize) {
+        (self.records.len(), self.arena.len())
+    }
+
     pub fn is_full(&self) -> bool {
         self.arena.len() >= ARENA_BYTES_MAX
     }
@@ -59,6 +64,11 @@ impl Assembly {
     pub fn finish(mut self, topic: &Arc<str>, partition: i32) -> Option<(RawBatch, u64)> {
         let to = self.records.last()?.offset + 1;
         self.arena.resize(self.arena.len() + RawBatch::PADDING, 0);
+        // A guess of the size that was far too high must not be paid for as long as the batch waits.
+        if self.arena.capacity() / 2 > self.arena.len() {
+            self.arena.shrink_to_fit();
+            self.records.shrink_to_fit();
+        }
         let bytes = self.arena.capacity()
             + self.records.capacity() * size_of::<RawRecord>()
             + self.headers.capacity() * size_of::<(Span, Option<Span>)>();

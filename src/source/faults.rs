@@ -56,7 +56,7 @@ pub(super) fn of_topic(topic: &str, partition: i32, error: &NativeError) -> Erro
             "{place}: not authorized for the consumer group ({reason}): grant this user READ on the group, or set \
              kafka.group_id"
         )),
-        code::BAD_MESSAGE | code::BAD_COMPRESSION => Error::halt(format!(
+        code::BAD_MESSAGE | code::BAD_COMPRESSION | code::NOT_IMPLEMENTED => Error::halt(format!(
             "{place}: the log cannot be read ({reason}): a batch is damaged, or its codec is unknown"
         )),
         code::MESSAGE_SIZE_TOO_LARGE => Error::halt(format!(
@@ -65,6 +65,11 @@ pub(super) fn of_topic(topic: &str, partition: i32, error: &NativeError) -> Erro
         )),
         _ => Error::retry(format!("{place}: {reason}; calve goes on trying")),
     }
+}
+
+/// Whether what follows such an error in a partition does not join up with what came before it.
+pub(super) fn stops_partition(error: &NativeError) -> bool {
+    matches!(error.code, code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE) || !of_topic("", 0, error).is_retry()
 }
 
 /// An error of a request about a topic.

@@ -14,12 +14,14 @@ use crate::error::{Error, Result};
 use super::assemble::Assembly;
 use super::budget::{Account, Budget};
 use super::faults;
-use super::native::{Client, Kind, Messages, NativeError, Offsets, Queue, code};
+use super::native::{Client, Kind, Message, NativeError, Offsets, code};
 use super::properties::{self, FetchLimits};
 
 /// Batches that may wait for the reader.
 const BATCHES_MAX: usize = 4;
-const CONSUME_MESSAGES_MAX: usize = 2048;
+const BATCH_RECORDS_MAX: usize = 8192;
+const BATCH_BYTES: usize = 2 << 20;
+const POLL_WAIT: Duration = Duration::from_millis(50);
 /// A reader that hears nothing at all for this long gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -43,8 +45,7 @@ impl RangeReader {
     ) -> Result<Self> {
         let entries = properties::consumer(kafka, None, isolation, FetchLimits::new(budget, 8));
         let failed = |error: NativeError| Error::halt(format!("cannot start a Kafka consumer: {error}"));
-        let client = Arc::new(Client::new(Kind::Consumer, &entries, None).map_err(failed)?);
-        let queue = Queue::of_consumer(&client);
+        let client = Client::new(Kind::Consumer, &entries, None).map_err(failed)?;
         let mut list = Offsets::new();
         list.add(topic, partition, Some(range.from)).map_err(failed)?;
         if range.from < range.to {
@@ -53,7 +54,7 @@ impl RangeReader {
         let (sender, batches) = mpsc::channel(BATCHES_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let reading = Reading {
-            queue,
+            client,
             topic: Arc::from(topic),
             partition,
             range,
@@ -82,8 +83,13 @@ impl Drop for RangeReader {
     }
 }
 
+enum Step {
+    More,
+    Ended,
+}
+
 struct Reading {
-    queue: Queue,
+    client: Client,
     topic: Arc<str>,
     partition: i32,
     range: OffsetRange,
@@ -101,71 +107,62 @@ impl Reading {
     }
 
     fn read(&self) -> Result<()> {
-        let mut messages = Messages::default();
         let mut next = self.range.from;
         let mut heard = Instant::now();
         while next < self.range.to && !self.stop.load(Ordering::Relaxed) {
-            self.queue.consume_within(&mut messages, CONSUME_MESSAGES_MAX, 20);
-            if messages.len() > 0 {
+            let mut assembly = Assembly::new(next, 0, 0);
+            // The first message is waited for, what follows is taken while there is any.
+            let mut wait = POLL_WAIT;
+            let outcome = loop {
+                let Some(message) = self.client.poll(wait) else { break Ok(Step::More) };
+                wait = Duration::ZERO;
                 heard = Instant::now();
-            } else if heard.elapsed() > SILENCE_MAX {
-                return Err(Error::retry(format!(
-                    "topic {} partition {}: no answer for {} s while reading from offset {next} to {}",
-                    self.topic,
-                    self.partition,
-                    SILENCE_MAX.as_secs(),
-                    self.range.to
-                )));
-            }
-            let bytes = (0..messages.len()).map(|index| messages.get(index).len()).sum();
-            let mut assembly = Assembly::new(next, messages.len(), bytes);
-            let (mut ended, mut failure) = (false, None);
-            for message in (0..messages.len()).map(|index| messages.get(index)) {
-                match message.error() {
-                    0 if message.offset() >= self.range.to => {
-                        ended = true;
-                        break;
-                    }
-                    0 if message.offset() < next => {}
-                    0 => {
-                        next = message.offset() + 1;
-                        if !assembly.push(message) {
-                            let reason = format!("the headers of offset {} cannot be parsed", message.offset());
-                            failure = Some(NativeError::new(code::BAD_MESSAGE, reason));
-                            break;
-                        }
-                        if assembly.is_full() {
-                            let full = std::mem::replace(&mut assembly, Assembly::new(next, 0, 0));
-                            self.send(full);
-                        }
-                    }
-                    code::PARTITION_EOF if message.offset() >= self.range.to => {
-                        ended = true;
-                        break;
-                    }
-                    code::PARTITION_EOF => {
-                        let reason = format!("the log ends at {} already", message.offset());
-                        failure = Some(NativeError::new(code::PARTITION_EOF, reason));
-                        break;
-                    }
-                    error => {
-                        let error = NativeError::new(error, message.error_reason());
-                        if !error.is_transport() {
-                            failure = Some(error);
-                            break;
-                        }
-                    }
+                match self.take(message.get(), &mut next, &mut assembly) {
+                    Ok(Step::More) if assembly.size().0 < BATCH_RECORDS_MAX && assembly.size().1 < BATCH_BYTES => {}
+                    outcome => break outcome,
                 }
-            }
-            messages.clear();
+            };
             self.send(assembly);
-            match failure {
-                Some(error) => return Err(self.failed(next, &error)),
-                None if ended => return Ok(()),
-                None => {}
+            match outcome {
+                Err(error) => return Err(self.failed(next, &error)),
+                Ok(Step::Ended) => return Ok(()),
+                Ok(Step::More) if heard.elapsed() > SILENCE_MAX => {
+                    return Err(Error::retry(format!(
+                        "topic {} partition {}: no answer for {} s while reading from offset {next} to {}",
+                        self.topic,
+                        self.partition,
+                        SILENCE_MAX.as_secs(),
+                        self.range.to
+                    )));
+                }
+                Ok(Step::More) => {}
             }
         }
         Ok(())
+    }
+
+    fn take(&self, message: Message<'_>, next: &mut i64, assembly: &mut Assembly) -> Result<Step, NativeError> {
+        let past = message.offset() >= self.range.to;
+        match message.error() {
+            0 | code::PARTITION_EOF if past => return Ok(Step::Ended),
+            code::PARTITION_EOF => {
+                let reason = format!("the log ends at {} already", message.offset());
+                return Err(NativeError::new(code::PARTITION_EOF, reason));
+            }
+            0 if message.offset() < *next => {}
+            0 if assembly.push(message) => *next = message.offset() + 1,
+            0 => {
+                let reason = format!("the headers of offset {} cannot be parsed", message.offset());
+                return Err(NativeError::new(code::BAD_MESSAGE, reason));
+            }
+            code => {
+                let error = NativeError::new(code, message.error_reason());
+                if !error.is_transport() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Step::More)
     }
 
     fn send(&self, assembly: Assembly) {

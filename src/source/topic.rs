@@ -9,11 +9,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::assemble::Assembly;
 use super::budget::Account;
 use super::event::Event;
-use super::native::{Message, Messages, NativeError, PartitionQueue, Queue, code};
+use super::faults;
+use super::native::{Message, NativeError, PartitionQueue, Queue, code};
 
-/// How many bytes one call should take out of librdkafka, and how many messages at most.
+/// One helping out of librdkafka ends after so many bytes or messages.
 const CONSUME_BYTES_TARGET: usize = 2 << 20;
-pub(super) const CONSUME_MESSAGES_MAX: usize = 8192;
+const CONSUME_MESSAGES_MAX: usize = 8192;
 
 pub(super) struct Topic {
     pub name: Arc<str>,
@@ -30,8 +31,8 @@ pub(super) struct Topic {
     pub owned: BTreeMap<i32, u64>,
     /// Partitions that librdkafka reads, with the next offset that the loop does not know of yet.
     pub reading: BTreeMap<i32, Reading>,
-    /// How many messages to ask for, from the size of those before.
-    ask: usize,
+    /// Records and bytes of the last batch.
+    size_hint: (usize, usize),
 }
 
 pub(super) struct Reading {
@@ -69,7 +70,7 @@ impl Topic {
             paused: false,
             owned: BTreeMap::new(),
             reading: BTreeMap::new(),
-            ask: 512,
+            size_hint: (0, 0),
         }
     }
 
@@ -143,102 +144,117 @@ impl Topic {
     }
 
     /// Takes one helping out of librdkafka and sends it on. Returns whether there may be more, and what went wrong.
-    pub fn consume(&mut self, messages: &mut Messages) -> (bool, Vec<PartitionFault>) {
-        let asked = self.ask;
-        self.queue.consume(messages, asked);
-        let faults = self.distribute(messages);
-        let count = messages.len();
-        messages.clear();
-        (count == asked, faults)
+    pub fn consume(&mut self) -> (bool, Vec<PartitionFault>) {
+        let mut pour = Pour {
+            topic: &self.name,
+            account: &self.account,
+            reading: &mut self.reading,
+            size_hint: self.size_hint,
+            current: None,
+            events: Vec::new(),
+            faults: Vec::new(),
+            stopped: Vec::new(),
+            messages: 0,
+            bytes: 0,
+        };
+        let emptied = self.queue.drain(|message| pour.take(message));
+        pour.flush();
+        let Pour { events, faults, size_hint, .. } = pour;
+        self.size_hint = size_hint;
+        for event in events {
+            self.send(event);
+        }
+        (!emptied, faults)
+    }
+}
+
+/// One helping: messages in queue order become batches and events.
+struct Pour<'a> {
+    topic: &'a Arc<str>,
+    account: &'a Account,
+    reading: &'a mut BTreeMap<i32, Reading>,
+    /// Records and bytes of the last batch: the next one is probably as large.
+    size_hint: (usize, usize),
+    /// The batch that is being filled, with its partition and the offset after its last record.
+    current: Option<(i32, i64, Assembly)>,
+    events: Vec<Event>,
+    faults: Vec<PartitionFault>,
+    /// Partitions of which nothing more may be taken, because something between is damaged or gone.
+    stopped: Vec<i32>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Pour<'_> {
+    /// False when the helping is large enough.
+    fn take(&mut self, message: Message<'_>) -> bool {
+        self.messages += 1;
+        self.bytes += message.len();
+        if message.error() == 0 {
+            self.on_record(message);
+        } else {
+            self.on_event(message);
+        }
+        self.messages < CONSUME_MESSAGES_MAX && self.bytes < CONSUME_BYTES_TARGET
     }
 
-    fn distribute(&mut self, messages: &Messages) -> Vec<PartitionFault> {
-        let mut faults = Vec::new();
-        let (mut index, mut total) = (0, 0);
-        while index < messages.len() {
-            let first = messages.get(index);
-            let partition = first.partition();
-            if first.error() != 0 {
-                faults.extend(self.on_event(first));
-                index += 1;
-                continue;
+    fn on_record(&mut self, message: Message<'_>) {
+        let partition = message.partition();
+        if self.current.as_ref().is_none_or(|(of, _, assembly)| *of != partition || assembly.is_full()) {
+            self.flush();
+            // Not reading it (any more): what librdkafka still had of it is void.
+            let Some(reading) = self.reading.get(&partition) else { return };
+            if self.stopped.contains(&partition) {
+                return;
             }
-            // The run of records of this partition.
-            let (mut end, mut bytes) = (index, 0);
-            while end < messages.len() {
-                let message = messages.get(end);
-                if message.partition() != partition || message.error() != 0 {
-                    break;
-                }
-                bytes += message.len();
-                end += 1;
-            }
-            total += bytes;
-            let run = (index..end).map(|index| messages.get(index));
-            faults.extend(self.on_records(partition, run, end - index, bytes));
-            index = end;
+            let (records, bytes) = self.size_hint;
+            self.current = Some((partition, reading.next, Assembly::new(reading.next, records, bytes)));
         }
-        if messages.len() >= 16 {
-            let average = (total / messages.len()).max(1);
-            self.ask = (CONSUME_BYTES_TARGET / average).clamp(1, CONSUME_MESSAGES_MAX);
+        let Some((_, next, assembly)) = &mut self.current else { return };
+        if message.offset() < *next {
+            return;
         }
-        faults
+        if assembly.push(message) {
+            *next = message.offset() + 1;
+        } else {
+            // The records before it are read again once somebody has looked.
+            self.current = None;
+            let reason = format!("the headers of offset {} cannot be parsed", message.offset());
+            self.fail(partition, NativeError::new(code::BAD_MESSAGE, reason));
+        }
     }
 
-    fn on_records<'a>(
-        &mut self,
-        partition: i32,
-        run: impl Iterator<Item = Message<'a>>,
-        records: usize,
-        bytes: usize,
-    ) -> Option<PartitionFault> {
-        // Not reading it (any more): what librdkafka still had of it is void.
-        let mut next = self.reading.get(&partition)?.next;
-        let mut assembly = Assembly::new(next, records, bytes);
-        let mut fault = None;
-        for message in run {
-            if message.offset() < next {
-                continue;
-            }
-            if assembly.is_full() {
-                let full = std::mem::replace(&mut assembly, Assembly::new(next, records, 0));
-                self.send_batch(full, partition);
-            }
-            next = message.offset() + 1;
-            if !assembly.push(message) {
-                let reason = format!("the headers of offset {} cannot be parsed", message.offset());
-                let error = NativeError::new(code::BAD_MESSAGE, reason);
-                fault = Some(PartitionFault { partition, error, next: message.offset() });
-                break;
-            }
+    fn on_event(&mut self, message: Message<'_>) {
+        self.flush();
+        let partition = message.partition();
+        if self.stopped.contains(&partition) {
+            return;
         }
-        if fault.is_some() {
-            // Halts the partition: the records before the damaged one are read again after somebody has looked.
-            return fault;
+        if message.error() != code::PARTITION_EOF {
+            self.fail(partition, NativeError::new(message.error(), message.error_reason()));
+        } else if let Some(reading) = self.reading.get_mut(&partition) {
+            reading.next = reading.next.max(message.offset());
+            self.events.push(Event::End { partition, offset: reading.next });
         }
-        self.send_batch(assembly, partition);
-        None
     }
 
-    fn send_batch(&mut self, assembly: Assembly, partition: i32) {
-        let Some((mut batch, bytes)) = assembly.finish(&self.name, partition) else { return };
+    fn fail(&mut self, partition: i32, error: NativeError) {
+        let Some(reading) = self.reading.get(&partition) else { return };
+        if faults::stops_partition(&error) {
+            self.stopped.push(partition);
+        }
+        self.faults.push(PartitionFault { partition, error, next: reading.next });
+    }
+
+    fn flush(&mut self) {
+        let Some((partition, _, assembly)) = self.current.take() else { return };
+        let size = assembly.size();
+        let Some((mut batch, bytes)) = assembly.finish(self.topic, partition) else { return };
+        self.size_hint = size;
         if let Some(reading) = self.reading.get_mut(&partition) {
             reading.next = batch.range.to;
         }
         batch.permit = self.account.take(bytes);
-        self.send(Event::Batch(batch));
-    }
-
-    fn on_event(&mut self, message: Message<'_>) -> Option<PartitionFault> {
-        let partition = message.partition();
-        let reading = self.reading.get_mut(&partition)?;
-        if message.error() == code::PARTITION_EOF {
-            reading.next = reading.next.max(message.offset());
-            let offset = reading.next;
-            self.send(Event::End { partition, offset });
-            return None;
-        }
-        let error = NativeError::new(message.error(), message.error_reason());
-        Some(PartitionFault { partition, error, next: reading.next })
+        self.events.push(Event::Batch(batch));
     }
 }

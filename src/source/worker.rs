@@ -16,8 +16,8 @@ use super::event::Event;
 use super::faults;
 use super::handle::REVOKE_WAIT;
 use super::inbox::{Command, Inbox, Rebalance, RebalanceKind};
-use super::native::{Client, Messages, NativeError, Offsets, PartitionQueue, Queue, code};
-use super::topic::{CONSUME_MESSAGES_MAX, Flow, PartitionFault, Reading, Topic};
+use super::native::{Client, NativeError, Offsets, PartitionQueue, Queue, code};
+use super::topic::{Flow, PartitionFault, Reading, Topic};
 
 /// How long the thread sleeps when nothing is told: a safety net for work that nobody announced.
 const IDLE_WAIT: Duration = Duration::from_millis(200);
@@ -65,7 +65,6 @@ enum Next {
 
 impl Worker {
     pub fn run(mut self) {
-        let mut messages = Messages::default();
         // Topics that may have messages.
         let mut active: Vec<usize> = Vec::new();
         let mut told: Vec<usize> = Vec::new();
@@ -81,7 +80,7 @@ impl Worker {
                     return;
                 }
             }
-            self.serve_group(&mut messages);
+            self.serve_group();
 
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
@@ -102,7 +101,7 @@ impl Worker {
                 let topic = &mut self.topics[index];
                 let keep = match topic.flow() {
                     Flow::Open => {
-                        let (again, found) = topic.consume(&mut messages);
+                        let (again, found) = topic.consume();
                         faults.extend(found.into_iter().map(|fault| (index, fault)));
                         more |= again;
                         again
@@ -130,28 +129,18 @@ impl Worker {
         }
     }
 
-    fn serve_group(&mut self, messages: &mut Messages) {
-        loop {
-            // Rebalances only reach the inbox from here; what is returned are errors of topics.
-            self.group.consume(messages, CONSUME_MESSAGES_MAX);
-            let count = messages.len();
-            for index in 0..count {
-                let message = messages.get(index);
-                let error = NativeError::new(message.error(), message.error_reason());
-                let Some(&topic) = self.by_name.get(&message.topic()) else {
-                    if error.code != 0 {
-                        tracing::warn!("kafka consumer: {error}");
-                    }
-                    continue;
-                };
-                // A record here would be of a partition that is not forwarded (any more): void.
-                if error.code != 0 && error.code != code::PARTITION_EOF {
-                    self.on_topic_fault(topic, message.partition(), &error);
-                }
+    fn serve_group(&mut self) {
+        // Rebalances only reach the inbox from here; what is returned are errors of topics.
+        while let Some(message) = self.client.poll(Duration::ZERO) {
+            let message = message.get();
+            if message.error() == 0 || message.error() == code::PARTITION_EOF {
+                // Of a partition that is not forwarded (any more): void.
+                continue;
             }
-            messages.clear();
-            if count < CONSUME_MESSAGES_MAX {
-                break;
+            let error = NativeError::new(message.error(), message.error_reason());
+            match self.by_name.get(&message.topic()) {
+                Some(&topic) => self.on_topic_fault(topic, -1, &error),
+                None => tracing::warn!("kafka consumer: {error}"),
             }
         }
     }
@@ -382,14 +371,13 @@ impl Worker {
             tracing::warn!("kafka consumer: cannot leave the group: {error}");
             return;
         }
-        let mut messages = Messages::default();
         let mut told = Vec::new();
         while !self.client.is_closed() {
             if Instant::now() >= deadline {
                 tracing::warn!("kafka consumer: left without the group's answer; its session will time out");
                 return;
             }
-            self.group.consume_within(&mut messages, 1, 50);
+            drop(self.client.poll(Duration::from_millis(50)));
             for command in self.inbox.wait(Duration::ZERO, &mut told) {
                 match command {
                     Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, .. }) => {

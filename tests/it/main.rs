@@ -4,5 +4,6 @@ mod catalog_faults;
 mod catalogs;
 mod cli;
 mod interop;
+mod source;
 mod storage;
 mod support;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka_sys as sys;
 
 use super::error::{self, NativeError, code, read_code, text};
+use super::messages::OwnedMessage;
 use super::offsets::Offsets;
 use super::queue::Queue;
 use crate::source::inbox::{Command, Inbox, Rebalance, RebalanceKind};
@@ -145,6 +146,13 @@ impl Client {
     pub fn commit_async(&self, offsets: &Offsets) -> Result<(), NativeError> {
         // SAFETY: live handle and list; the list is copied.
         check(unsafe { read_return(sys::rd_kafka_commit(self.handle(), offsets.as_ptr(), 1)) })
+    }
+
+    /// The next message or event of the consumer's own queue; rebalance and error callbacks run here. Waits up to
+    /// `timeout`.
+    pub fn poll(&self, timeout: Duration) -> Option<OwnedMessage> {
+        // SAFETY: live handle; the message is ours.
+        unsafe { OwnedMessage::new(sys::rd_kafka_consumer_poll(self.handle(), millis(timeout))) }
     }
 
     /// Starts leaving the group; what is left to do comes through `queue`.

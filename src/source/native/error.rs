@@ -21,6 +21,8 @@ pub(in crate::source) mod code {
     pub const FENCED_INSTANCE_ID: i32 = E::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID as i32;
     pub const BAD_MESSAGE: i32 = E::RD_KAFKA_RESP_ERR__BAD_MSG as i32;
     pub const BAD_COMPRESSION: i32 = E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as i32;
+    /// A codec that this build does not have.
+    pub const NOT_IMPLEMENTED: i32 = E::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED as i32;
     pub const MESSAGE_SIZE_TOO_LARGE: i32 = E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32;
     pub const ALL_BROKERS_DOWN: i32 = E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as i32;
     pub const TRANSPORT: i32 = E::RD_KAFKA_RESP_ERR__TRANSPORT as i32;

@@ -1,6 +1,6 @@
-//! Messages as librdkafka lends them: valid until they are given back.
+//! Messages: lent by librdkafka during a callback, or given away by a poll.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::slice;
 
 use rdkafka_sys as sys;
@@ -8,47 +8,30 @@ use rdkafka_sys as sys;
 use super::error::{read_code, text, words};
 use crate::batch::TimestampType;
 
-/// An array of messages that is filled and given back, over and over.
-#[derive(Debug, Default)]
-pub(in crate::source) struct Messages {
-    array: Vec<*mut sys::rd_kafka_message_t>,
-    len: usize,
-}
+/// A message that librdkafka gave away.
+#[derive(Debug)]
+pub(in crate::source) struct OwnedMessage(NonNull<sys::rd_kafka_message_t>);
 
 // SAFETY: messages are not tied to a thread.
-unsafe impl Send for Messages {}
+unsafe impl Send for OwnedMessage {}
 
-impl Messages {
-    pub(super) fn fill(&mut self, max: usize, consume: impl FnOnce(*mut *mut sys::rd_kafka_message_t, usize) -> isize) {
-        self.clear();
-        if self.array.len() < max {
-            self.array.resize(max, ptr::null_mut());
-        }
-        self.len = usize::try_from(consume(self.array.as_mut_ptr(), max)).unwrap_or(0);
+impl OwnedMessage {
+    /// # Safety
+    /// `message` is null or live, and nobody else will destroy it.
+    pub(super) unsafe fn new(message: *mut sys::rd_kafka_message_t) -> Option<Self> {
+        NonNull::new(message).map(OwnedMessage)
     }
 
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn get(&self, index: usize) -> Message<'_> {
-        // SAFETY: the first `len` pointers are live messages until `clear`.
-        Message(unsafe { &*self.array[..self.len][index] })
-    }
-
-    /// Gives all messages back.
-    pub fn clear(&mut self) {
-        for message in &self.array[..self.len] {
-            // SAFETY: live, and forgotten afterwards.
-            unsafe { sys::rd_kafka_message_destroy(*message) }
-        }
-        self.len = 0;
+    pub fn get(&self) -> Message<'_> {
+        // SAFETY: live until dropped.
+        Message(unsafe { self.0.as_ref() })
     }
 }
 
-impl Drop for Messages {
+impl Drop for OwnedMessage {
     fn drop(&mut self) {
-        self.clear();
+        // SAFETY: owned.
+        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) }
     }
 }
 
@@ -57,6 +40,10 @@ impl Drop for Messages {
 pub(in crate::source) struct Message<'a>(&'a sys::rd_kafka_message_t);
 
 impl<'a> Message<'a> {
+    pub(super) fn new(message: &'a sys::rd_kafka_message_t) -> Self {
+        Message(message)
+    }
+
     pub fn error(&self) -> i32 {
         // SAFETY: a field of a live message.
         unsafe { read_code(&raw const self.0.err) }

@@ -8,7 +8,7 @@ use rdkafka_sys as sys;
 
 use super::client::Client;
 use super::error::NativeError;
-use super::messages::Messages;
+use super::messages::Message;
 use crate::source::inbox::Inbox;
 
 /// A queue that messages are consumed from.
@@ -18,7 +18,14 @@ pub(in crate::source) struct Queue {
     /// What librdkafka's "no longer empty" callback points to.
     hook: Option<Box<Hook>>,
     /// Queues must not outlive their handle.
-    _client: Arc<Client>,
+    client: Arc<Client>,
+}
+
+/// What [`on_message`] needs.
+struct Drain<F> {
+    client: *mut sys::rd_kafka_t,
+    each: F,
+    done: bool,
 }
 
 #[derive(Debug)]
@@ -35,13 +42,13 @@ impl Queue {
     pub fn of_consumer(client: &Arc<Client>) -> Self {
         // SAFETY: live handle; a consumer with a group id has this queue.
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.handle()) };
-        Queue { queue, hook: None, _client: client.clone() }
+        Queue { queue, hook: None, client: client.clone() }
     }
 
     pub fn new(client: &Arc<Client>) -> Self {
         // SAFETY: live handle.
         let queue = unsafe { sys::rd_kafka_queue_new(client.handle()) };
-        Queue { queue, hook: None, _client: client.clone() }
+        Queue { queue, hook: None, client: client.clone() }
     }
 
     /// From now on, `inbox` is told when the queue is no longer empty; it knows the queue as `number`.
@@ -52,20 +59,16 @@ impl Queue {
         unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, Some(on_ready), opaque) }
     }
 
-    /// Takes what is there now, up to `max`, into `messages`; never waits. Callbacks run here.
-    pub fn consume(&self, messages: &mut Messages, max: usize) {
-        messages.fill(max, |array, size| {
-            // SAFETY: live queue; the array has room for `size` pointers.
-            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, array, size) }
-        });
-    }
-
-    /// The same, waiting up to `timeout_ms` for `max` messages.
-    pub fn consume_within(&self, messages: &mut Messages, max: usize, timeout_ms: i32) {
-        messages.fill(max, |array, size| {
-            // SAFETY: as above.
-            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, array, size) }
-        });
+    /// Calls `each` with every message that is there now, until it returns false; never waits. Returns false if `each`
+    /// did so. Only for queues of partitions: rebalances come through [`Client::poll`].
+    pub fn drain<F: FnMut(Message<'_>) -> bool>(&self, each: F) -> bool {
+        let mut drain = Drain { client: self.client.handle(), each, done: false };
+        // SAFETY: live queue; the drain outlives the call, which runs the callback on this thread only.
+        unsafe {
+            let opaque = (&raw mut drain).cast::<c_void>();
+            sys::rd_kafka_consume_callback_queue(self.queue, 0, Some(on_message::<F>), opaque);
+        }
+        !drain.done
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
@@ -90,6 +93,22 @@ unsafe extern "C" fn on_ready(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
     // SAFETY: the queue keeps its hook until it switched this callback off.
     let hook = unsafe { &*opaque.cast::<Hook>() };
     hook.inbox.ready(hook.number);
+}
+
+/// Runs on the thread that drains. librdkafka keeps the message, and destroys it afterwards.
+unsafe extern "C" fn on_message<F: FnMut(Message<'_>) -> bool>(
+    message: *mut sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the opaque is the drain of the call that this is part of; the message lives during the call.
+    unsafe {
+        let drain = &mut *opaque.cast::<Drain<F>>();
+        if !(drain.each)(Message::new(&*message)) {
+            drain.done = true;
+            // What was not yet called back for goes back to the queue's head.
+            sys::rd_kafka_yield(drain.client);
+        }
+    }
 }
 
 /// A partition's own queue, forwarded to its topic's until dropped.

@@ -1,5 +1,6 @@
 //! What the tests stand on: real and embedded parts, started on demand.
 
+pub mod broker;
 pub mod parts;
 pub mod proxy;
 pub mod tables;
