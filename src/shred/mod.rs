@@ -1,1 +1,29 @@
-//! (to come)
+//! Protobuf messages straight from the wire into Arrow columns.
+//!
+//! A mapping is compiled (`compile`) into flat tables (`plan`); an interpreter (`run`) walks a record's bytes by them and puts
+//! values into columns under construction (`columns`), which become arrays at the end (`assemble`). What is legal but
+//! rare on the wire is rewritten into the plain form first (`normalize`).
+//!
+//! Guarantees: every record is a row or a [`Reject`], never both, never neither (but for tombstones that the options
+//! skip). A reject leaves every column as it was before that record. What Protobuf's official parsers accept is a row,
+//! unless a value has no place in its column; what they refuse is a reject. What the columns cannot say is in `_raw`.
+//! No input makes this panic, and it holds no more memory than a small multiple of its input. No async, no I/O, no
+//! logging.
+
+mod assemble;
+mod columns;
+mod compile;
+mod enums;
+mod frame;
+mod kafka;
+mod normalize;
+mod plan;
+mod run;
+mod shredder;
+mod well_known;
+mod wire;
+
+pub use frame::Framing;
+pub use kafka::KafkaColumns;
+pub use plan::Error;
+pub use shredder::{Options, Shredder, Tombstones};

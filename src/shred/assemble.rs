@@ -1,0 +1,203 @@
+//! Columns into Arrow arrays. Values move; only booleans, enumerations' names and binary offsets are converted.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, LargeBinaryArray, ListArray, MapArray, PrimitiveArray, StringArray,
+    StructArray, new_null_array,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type,
+    Int64Type, TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
+
+use super::columns::{Bits, Columns, List, Primitive, Text};
+use super::enums::Enumeration;
+use super::plan::{ColumnRef, Output, Plan};
+
+impl Bits {
+    /// The nulls among `rows` rows, unless there are none; starts anew.
+    pub(super) fn take(&mut self, rows: usize) -> Option<NullBuffer> {
+        let mut words = std::mem::take(&mut self.words);
+        self.words.reserve(words.len());
+        words.resize(rows.div_ceil(64), 0);
+        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, rows));
+        (nulls.null_count() > 0).then_some(nulls)
+    }
+}
+
+impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
+    /// The values of `rows` rows and their nulls; starts anew.
+    pub(super) fn take(&mut self, rows: usize, parent: Option<&NullBuffer>) -> (ScalarBuffer<T>, Option<NullBuffer>) {
+        let next = Vec::with_capacity(self.values.len());
+        let mut values = std::mem::replace(&mut self.values, next);
+        values.resize(rows, self.fill);
+        let nulls = match &mut self.valid {
+            Some(valid) => valid.take(rows),
+            None => parent.cloned(),
+        };
+        (values.into(), nulls)
+    }
+}
+
+impl<N: Copy + Default + ArrowNativeType> Primitive<N> {
+    /// The array of `rows` rows; starts anew. A type that Iceberg widened the column to since gets what narrower
+    /// fields write.
+    pub(super) fn take_array<T: ArrowPrimitiveType<Native = N>>(
+        &mut self,
+        rows: usize,
+        parent: Option<&NullBuffer>,
+        data_type: &DataType,
+    ) -> Result<ArrayRef, ArrowError> {
+        let (values, nulls) = self.take(rows, parent);
+        if PrimitiveArray::<T>::is_compatible(data_type) {
+            let array = PrimitiveArray::<T>::try_new(values, nulls)?;
+            return Ok(Arc::new(array.with_data_type(data_type.clone())));
+        }
+        cast(&PrimitiveArray::<T>::try_new(values, nulls)?, data_type)
+    }
+}
+
+impl Text {
+    /// The strings (or bytes) of `rows` rows; starts anew.
+    pub(super) fn take(
+        &mut self,
+        rows: usize,
+        parent: Option<&NullBuffer>,
+        data_type: &DataType,
+    ) -> Result<ArrayRef, ArrowError> {
+        let nulls = match &mut self.valid {
+            Some(valid) => valid.take(rows),
+            None => parent.cloned(),
+        };
+        let (starts, data, utf8) = self.take_parts(rows);
+        let data = Buffer::from_vec(data);
+        if utf8 {
+            let offsets = OffsetBuffer::new(starts.into());
+            // SAFETY: `check_utf8` has seen every byte and every boundary of a row that is kept (`Shredder::block`);
+            // the offsets are checked on construction, and the last one is the data's length.
+            return Ok(Arc::new(unsafe { StringArray::new_unchecked(offsets, data, nulls) }));
+        }
+        Ok(match data_type {
+            DataType::LargeBinary => {
+                let offsets: Vec<i64> = starts.into_iter().map(i64::from).collect();
+                Arc::new(LargeBinaryArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?)
+            }
+            _ => Arc::new(BinaryArray::try_new(OffsetBuffer::new(starts.into()), data, nulls)?),
+        })
+    }
+}
+
+impl List {
+    /// Where the elements of `rows` rows start and the last ones end, and how many there are; starts anew.
+    pub(super) fn take(&mut self, rows: usize) -> (OffsetBuffer<i32>, usize) {
+        let next = Vec::with_capacity(self.starts.len());
+        let mut starts = std::mem::replace(&mut self.starts, next);
+        let elements = std::mem::take(&mut self.elements);
+        starts.resize(rows + 1, elements as i32);
+        (OffsetBuffer::new(starts.into()), elements)
+    }
+}
+
+impl Columns {
+    /// The array of an output, `rows` rows long, null at least where its parent is; the columns start anew.
+    pub(super) fn take(
+        &mut self,
+        plan: &Plan,
+        output: &Output,
+        rows: usize,
+        parent: Option<&NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
+        match output {
+            Output::Values { column, data_type } => self.take_values(*column, data_type, rows, parent),
+            Output::EnumName { column, enumeration } => {
+                let (numbers, nulls) = self.i32s[*column as usize].take(rows, parent);
+                Ok(Arc::new(names(&plan.enums[*enumeration as usize], &numbers, nulls)?))
+            }
+            Output::Struct { column, fields, children } => {
+                let structure = &mut self.structs[*column as usize];
+                let nulls = structure.present.as_mut().and_then(|present| present.take(rows));
+                let arrays = children
+                    .iter()
+                    .map(|child| self.take(plan, child, rows, nulls.as_ref()))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows)?))
+            }
+            Output::List { list, element, values } => {
+                let (offsets, elements) = self.lists[*list as usize].take(rows);
+                let values = self.take(plan, values, elements, None)?;
+                Ok(Arc::new(ListArray::try_new(element.clone(), offsets, values, parent.cloned())?))
+            }
+            Output::Map { list, entries, key, value } => {
+                let (offsets, elements) = self.lists[*list as usize].take(rows);
+                let arrays = vec![self.take(plan, key, elements, None)?, self.take(plan, value, elements, None)?];
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err(ArrowError::SchemaError("a map's entries are not a struct".into()));
+                };
+                let structs = StructArray::try_new_with_length(fields.clone(), arrays, None, elements)?;
+                Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, structs, parent.cloned(), false)?))
+            }
+            Output::Present => Ok(Arc::new(BooleanArray::new(BooleanBuffer::new_set(rows), parent.cloned()))),
+            Output::Null { data_type } => Ok(new_null_array(data_type, rows)),
+        }
+    }
+
+    fn take_values(
+        &mut self,
+        column: ColumnRef,
+        data_type: &DataType,
+        rows: usize,
+        parent: Option<&NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
+        Ok(match column {
+            ColumnRef::Bool(index) => {
+                let (values, nulls) = self.bools[index as usize].take(rows, parent);
+                let bits = BooleanBuffer::collect_bool(rows, |row| values[row] != 0);
+                Arc::new(BooleanArray::new(bits, nulls))
+            }
+            ColumnRef::I32(index) if *data_type == DataType::Date32 => {
+                self.i32s[index as usize].take_array::<Date32Type>(rows, parent, data_type)?
+            }
+            ColumnRef::I32(index) => self.i32s[index as usize].take_array::<Int32Type>(rows, parent, data_type)?,
+            ColumnRef::I64(index) if matches!(data_type, DataType::Timestamp(..)) => {
+                self.i64s[index as usize].take_array::<TimestampMicrosecondType>(rows, parent, data_type)?
+            }
+            ColumnRef::I64(index) => self.i64s[index as usize].take_array::<Int64Type>(rows, parent, data_type)?,
+            ColumnRef::I128(index) => {
+                self.i128s[index as usize].take_array::<Decimal128Type>(rows, parent, data_type)?
+            }
+            ColumnRef::F32(index) => self.f32s[index as usize].take_array::<Float32Type>(rows, parent, data_type)?,
+            ColumnRef::F64(index) => self.f64s[index as usize].take_array::<Float64Type>(rows, parent, data_type)?,
+            ColumnRef::Text(index) => self.texts[index as usize].take(rows, parent, data_type)?,
+            ColumnRef::Struct(_) | ColumnRef::List(_) => {
+                return Err(ArrowError::SchemaError("a struct or a list is no column of values".into()));
+            }
+        })
+    }
+}
+
+/// The names of an enumeration's numbers; the digits of those that have none.
+fn names(enumeration: &Enumeration, numbers: &[i32], nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
+    use std::fmt::Write;
+    let mut starts = Vec::with_capacity(numbers.len() + 1);
+    let mut data = String::with_capacity(numbers.len() * 8);
+    for (row, number) in numbers.iter().enumerate() {
+        starts.push(data.len() as i32);
+        if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            continue;
+        }
+        match enumeration.name(*number) {
+            Some(name) => data.push_str(name),
+            // Writing to a string does not fail.
+            None => _ = write!(data, "{number}"),
+        }
+    }
+    let end = i32::try_from(data.len()).map_err(|_| ArrowError::OffsetOverflowError(data.len()))?;
+    starts.push(end);
+    let offsets = OffsetBuffer::new(starts.into());
+    // SAFETY: the data is a `String`, and the offsets lie where one name ends and the next starts.
+    Ok(unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(data.into_bytes()), nulls) })
+}

@@ -1,0 +1,470 @@
+//! A mapping compiled into a plan.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Fields};
+
+use super::columns::{Columns, List, Oneof, Primitive, Struct, Text};
+use super::enums::Enumeration;
+use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root};
+use super::wire;
+use crate::schema::mapping::{Column, Leaf, Mapping, Shape};
+use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, MessageId, Pool, Presence};
+
+/// Tags below this find their field through a table; the others by bisection.
+const DENSE_TAGS_MAX: u32 = 8192;
+
+impl Plan {
+    /// The plan, and its columns without rows.
+    pub fn compile(mapping: &Mapping) -> Result<(Plan, Columns), Error> {
+        let plan = Plan {
+            root: Root::Message(0),
+            nodes: Vec::new(),
+            enums: Vec::new(),
+            enum_columns: Vec::new(),
+            text_paths: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let mut compiler = Compiler { pool: &mapping.pool, plan, columns: Columns::default(), enums: Vec::new() };
+        if mapping.arrow.fields().len() < mapping.columns.len() {
+            return Err(mismatch("", "the Arrow schema lacks columns"));
+        }
+        let fields: Fields = mapping.arrow.fields()[..mapping.columns.len()].to_vec().into();
+        if let [column] = mapping.columns.as_slice()
+            && column.number == 0
+            && let Some((root, output)) = compiler.single(mapping, column, &fields[0])?
+        {
+            compiler.plan.root = root;
+            compiler.plan.outputs = vec![output];
+        } else {
+            let (node, outputs) = compiler.message(mapping.message, &mapping.columns, &fields, 0, "")?;
+            compiler.plan.root = Root::Message(node);
+            compiler.plan.outputs = outputs;
+        }
+        Ok((compiler.plan, compiler.columns))
+    }
+}
+
+fn mismatch(path: &str, what: impl Into<String>) -> Error {
+    Error::Mismatch { path: path.to_owned(), what: what.into() }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+struct Compiler<'a> {
+    pool: &'a Pool,
+    plan: Plan,
+    columns: Columns,
+    /// Enumerations compiled so far.
+    enums: Vec<EnumId>,
+}
+
+/// A leaf's op (with a wrapper's inner one), column, enumeration and array.
+struct Value {
+    op: Op,
+    inner: Op,
+    column: u32,
+    node: u32,
+    output: Output,
+}
+
+impl Compiler<'_> {
+    /// A topic whose message is one column.
+    fn single(
+        &mut self,
+        mapping: &Mapping,
+        column: &Column,
+        arrow: &FieldRef,
+    ) -> Result<Option<(Root, Output)>, Error> {
+        Ok(match &column.shape {
+            Shape::Struct(shape) if shape.message == mapping.message => {
+                let DataType::Struct(fields) = arrow.data_type() else {
+                    return Err(mismatch(&column.name, "a struct was expected"));
+                };
+                let index = push(&mut self.columns.structs, Struct::new(0, true));
+                let (node, children) = self.message(shape.message, &shape.columns, fields, 0, "")?;
+                Some((Root::Struct(index, node), Output::Struct { column: index, fields: fields.clone(), children }))
+            }
+            Shape::Leaf(leaf @ (Leaf::Timestamp(id) | Leaf::Duration(id) | Leaf::Date(id) | Leaf::Wrapper(id, _)))
+                if *id == mapping.message =>
+            {
+                let value = self.leaf(*leaf, arrow.data_type(), 0, true, &column.name)?;
+                let field = field(0, &value, value.op, 0);
+                Some((Root::Leaf(Box::new(field)), value.output))
+            }
+            _ => None,
+        })
+    }
+
+    fn message(
+        &mut self,
+        message: MessageId,
+        columns: &[Column],
+        arrow: &Fields,
+        space: u32,
+        path: &str,
+    ) -> Result<(u32, Vec<Output>), Error> {
+        let definition = self.pool.message(message);
+        if definition.message_set {
+            return Err(Error::Unsupported { path: path.to_owned(), what: "a MessageSet".into() });
+        }
+        if arrow.len() != columns.len() {
+            return Err(mismatch(path, format!("{} Arrow fields for {} columns", arrow.len(), columns.len())));
+        }
+        let oneofs = self.columns.oneofs.len();
+        if oneofs + definition.oneofs.len() >= NONE as usize {
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                what: "a row with more than 65,534 oneofs".into(),
+            });
+        }
+        self.columns.oneofs.extend(definition.oneofs.iter().map(|_| Oneof { space, ..Oneof::default() }));
+        let mut fields = Vec::new();
+        let mut outputs = Vec::new();
+        let mut required = Vec::new();
+        for (column, arrow) in columns.iter().zip(arrow) {
+            let here = join(path, &column.name);
+            let source = definition.field(column.number);
+            let (Some(source), false) = (source, column.shape == Shape::Leaf(Leaf::Retired)) else {
+                outputs.push(match column.shape {
+                    Shape::Leaf(Leaf::Present) => Output::Present,
+                    _ => Output::Null { data_type: arrow.data_type().clone() },
+                });
+                continue;
+            };
+            let (mut ways, output) = self.field(source, column, arrow.data_type(), space, &here)?;
+            for field in &mut ways {
+                if let Some(oneof) = source.oneof {
+                    field.oneof = (oneofs + oneof) as u16;
+                }
+            }
+            if source.cardinality == Cardinality::Singular(Presence::Required) {
+                required.push((source.number, ways[0].value_column()));
+            }
+            let name: Arc<str> = column.name.as_str().into();
+            fields.extend(ways.into_iter().enumerate().map(|(way, field)| (way, field, name.clone())));
+            outputs.push(output);
+        }
+        // Writers emit fields by number; the second ways to write a field stand apart, behind the end.
+        fields.sort_by_key(|(way, field, _)| (*way, field.number));
+        let node = self.node(fields, required, path)?;
+        Ok((node, outputs))
+    }
+
+    fn node(
+        &mut self,
+        fields: Vec<(usize, Field, Arc<str>)>,
+        required: Vec<(u32, ColumnRef)>,
+        path: &str,
+    ) -> Result<u32, Error> {
+        if fields.len() >= NONE as usize - 1 {
+            return Err(Error::Unsupported {
+                path: path.to_owned(),
+                what: "a message of more than 65,533 fields".into(),
+            });
+        }
+        let primary = fields.iter().filter(|(way, _, _)| *way == 0).count();
+        let mut table: Vec<Field> = Vec::with_capacity(fields.len() + 1);
+        let mut names = Vec::with_capacity(fields.len() + 1);
+        for (_, field, name) in fields {
+            if table.len() == primary {
+                table.push(Field { next: primary as u16, ..end() });
+                names.push("".into());
+            }
+            let mut field = field;
+            field.next = match table.len() {
+                index if index < primary => index as u16 + 1,
+                _ => 1 + table[..primary].iter().position(|first| first.number == field.number).unwrap_or(0) as u16,
+            };
+            table.push(field);
+            names.push(name);
+        }
+        if table.len() == primary {
+            table.push(Field { next: primary as u16, ..end() });
+            names.push("".into());
+        }
+        let mut tags: Vec<(u32, u16)> = table
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| field.op != Op::End)
+            .map(|(index, field)| (field.number << 3 | wire_of(field), index as u16))
+            .collect();
+        tags.sort_unstable();
+        let dense_tags = tags.iter().map(|(tag, _)| tag + 1).filter(|tag| *tag <= DENSE_TAGS_MAX).max().unwrap_or(0);
+        let mut dense = vec![NONE; dense_tags.max(128) as usize];
+        let sparse = tags.iter().copied().filter(|(tag, _)| *tag as usize >= dense.len()).collect();
+        for (tag, index) in tags {
+            if let Some(slot) = dense.get_mut(tag as usize) {
+                *slot = index;
+            }
+        }
+        let required = required
+            .into_iter()
+            .filter_map(|(number, column)| {
+                let index = table.iter().position(|field| field.number == number)?;
+                Some((index as u16, column))
+            })
+            .collect();
+        let node = Node {
+            fields: table,
+            names,
+            dense,
+            sparse,
+            required,
+            default: Default::Plain,
+            key: None,
+            path: path.to_owned(),
+        };
+        Ok(push(&mut self.plan.nodes, node))
+    }
+
+    fn field(
+        &mut self,
+        source: &ProtoField,
+        column: &Column,
+        arrow: &DataType,
+        space: u32,
+        path: &str,
+    ) -> Result<(Vec<Field>, Output), Error> {
+        if matches!(source.kind, Kind::Group(_)) {
+            return Err(Error::Unsupported { path: path.to_owned(), what: "a group".into() });
+        }
+        match (source.cardinality, &column.shape) {
+            (Cardinality::Singular(presence), shape @ (Shape::Leaf(_) | Shape::Struct(_))) => {
+                let value = self.value(source.kind, shape, arrow, space, presence != Presence::Implicit, path)?;
+                Ok((vec![field(source.number, &value, value.op, 0)], value.output))
+            }
+            (Cardinality::Repeated, Shape::List(element)) => {
+                let (DataType::List(element_field), shape) = (arrow, element.as_ref()) else {
+                    return Err(mismatch(path, format!("a list was expected, not {arrow}")));
+                };
+                let list = push(&mut self.columns.lists, List::new(space));
+                let value = self.value(source.kind, shape, element_field.data_type(), list + 1, false, path)?;
+                let one_by_one = field(source.number, &value, Op::Repeated, list);
+                let packable = value.op.wire() != wire::LENGTH;
+                let mut ways = vec![one_by_one];
+                if packable {
+                    let packed = field(source.number, &value, Op::Packed, list);
+                    ways.insert(usize::from(!source.packed), packed);
+                }
+                let output = Output::List { list, element: element_field.clone(), values: Box::new(value.output) };
+                Ok((ways, output))
+            }
+            (Cardinality::Map { key: key_kind }, Shape::Map { key, value }) => {
+                let DataType::Map(entries, _) = arrow else {
+                    return Err(mismatch(path, format!("a map was expected, not {arrow}")));
+                };
+                let DataType::Struct(entry) = entries.data_type() else {
+                    return Err(mismatch(path, "a map's entries are not a struct"));
+                };
+                let [key_field, value_field] = &entry[..] else {
+                    return Err(mismatch(path, "a map's entries have not two fields"));
+                };
+                let list = push(&mut self.columns.lists, List::new(space));
+                let key_shape = Shape::Leaf(*key);
+                let key = self.value(key_kind, &key_shape, key_field.data_type(), list + 1, false, path)?;
+                let value = self.value(source.kind, value, value_field.data_type(), list + 1, false, path)?;
+                let default = match value.op {
+                    Op::Message if !self.plan.nodes[value.node as usize].required.is_empty() => {
+                        Default::Incomplete(value.column)
+                    }
+                    Op::Date => Default::Date(value.column),
+                    _ => Default::Plain,
+                };
+                let key_entry = field(1, &key, key.op, 0);
+                let key_column = key_entry.value_column();
+                let fields = vec![(0, key_entry, "key".into()), (0, field(2, &value, value.op, 0), "value".into())];
+                let node = self.node(fields, Vec::new(), path)?;
+                self.plan.nodes[node as usize].default = default;
+                self.plan.nodes[node as usize].key = Some(key_column);
+                let map = Field { node, ..field(source.number, &key, Op::Map, list) };
+                let output = Output::Map {
+                    list,
+                    entries: entries.clone(),
+                    key: Box::new(key.output),
+                    value: Box::new(value.output),
+                };
+                Ok((vec![map], output))
+            }
+            _ => Err(mismatch(path, "one is repeated, the other is not")),
+        }
+    }
+
+    fn value(
+        &mut self,
+        kind: Kind,
+        shape: &Shape,
+        arrow: &DataType,
+        space: u32,
+        nullable: bool,
+        path: &str,
+    ) -> Result<Value, Error> {
+        match (kind, shape) {
+            (Kind::Message(id), Shape::Struct(shape)) if id == shape.message => {
+                let DataType::Struct(fields) = arrow else {
+                    return Err(mismatch(path, format!("a struct was expected, not {arrow}")));
+                };
+                let column = push(&mut self.columns.structs, Struct::new(space, nullable));
+                let (node, children) = self.message(id, &shape.columns, fields, space, path)?;
+                let output = Output::Struct { column, fields: fields.clone(), children };
+                Ok(Value { op: Op::Message, inner: Op::End, column, node, output })
+            }
+            (
+                Kind::Message(id),
+                Shape::Leaf(leaf @ (Leaf::Timestamp(of) | Leaf::Duration(of) | Leaf::Date(of) | Leaf::Wrapper(of, _))),
+            ) if id == *of => self.leaf(*leaf, arrow, space, nullable, path),
+            (Kind::Enum(id), Shape::Leaf(leaf @ (Leaf::EnumName(of) | Leaf::EnumNumber(of)))) if id == *of => {
+                self.leaf(*leaf, arrow, space, nullable, path)
+            }
+            (kind, Shape::Leaf(leaf @ (Leaf::Scalar(of) | Leaf::UnsignedAsLong(of)))) if kind == *of => {
+                self.leaf(*leaf, arrow, space, nullable, path)
+            }
+            _ => Err(mismatch(path, "its type is another one")),
+        }
+    }
+
+    fn leaf(&mut self, leaf: Leaf, arrow: &DataType, space: u32, nullable: bool, path: &str) -> Result<Value, Error> {
+        let (op, inner) = match leaf {
+            Leaf::Scalar(kind) => (scalar(kind, path)?, Op::End),
+            Leaf::UnsignedAsLong(Kind::Uint64) => (Op::Uint64Long, Op::End),
+            Leaf::UnsignedAsLong(Kind::Fixed64) => (Op::Fixed64Long, Op::End),
+            Leaf::EnumName(id) | Leaf::EnumNumber(id) => {
+                (if self.pool.enumeration(id).closed { Op::EnumClosed } else { Op::EnumOpen }, Op::End)
+            }
+            Leaf::Timestamp(_) => (Op::Timestamp, Op::End),
+            Leaf::Duration(_) => (Op::Duration, Op::End),
+            Leaf::Date(_) => (Op::Date, Op::End),
+            // A wrapper's uint64 follows the table's column type.
+            Leaf::Wrapper(_, Kind::Uint64) if *arrow == DataType::Int64 => (Op::Wrapper, Op::Uint64Long),
+            Leaf::Wrapper(_, kind) => (Op::Wrapper, scalar(kind, path)?),
+            Leaf::UnsignedAsLong(_) | Leaf::Present | Leaf::Retired => {
+                return Err(mismatch(path, "no field fills such a column"));
+            }
+        };
+        // An element that is not a valid date is the only null that a list or a map can hold.
+        let nullable = nullable || op == Op::Date;
+        let mut value = Value { op, inner, column: 0, node: 0, output: Output::Present };
+        let column = field(0, &value, op, 0).value_column();
+        value.column = match column {
+            ColumnRef::Bool(_) => push(&mut self.columns.bools, Primitive::new(space, nullable)),
+            ColumnRef::I32(_) => push(&mut self.columns.i32s, Primitive::new(space, nullable)),
+            ColumnRef::I64(_) => push(&mut self.columns.i64s, Primitive::new(space, nullable)),
+            ColumnRef::I128(_) => push(&mut self.columns.i128s, Primitive::new(space, nullable)),
+            ColumnRef::F32(_) => push(&mut self.columns.f32s, Primitive::new(space, nullable)),
+            ColumnRef::F64(_) => push(&mut self.columns.f64s, Primitive::new(space, nullable)),
+            ColumnRef::Text(_) => {
+                self.plan.text_paths.push(path.to_owned());
+                let utf8 = op == Op::String || inner == Op::String;
+                push(&mut self.columns.texts, Text::new(space, nullable, utf8))
+            }
+            ColumnRef::Struct(_) | ColumnRef::List(_) => {
+                return Err(mismatch(path, "a leaf is neither struct nor list"));
+            }
+        };
+        let column = field(0, &value, op, 0).value_column();
+        value.output = Output::Values { column, data_type: arrow.clone() };
+        if let Leaf::EnumName(id) | Leaf::EnumNumber(id) = leaf {
+            value.node = self.enumeration(id);
+            let enumeration = &self.plan.enums[value.node as usize];
+            self.columns.i32s[value.column as usize].fill = enumeration.default;
+            if let Leaf::EnumName(_) = leaf {
+                self.plan.enum_columns.push((value.column, value.node));
+                value.output = Output::EnumName { column: value.column, enumeration: value.node };
+            }
+        }
+        if !fits(column, leaf, arrow) {
+            return Err(mismatch(path, format!("a column of type {arrow}")));
+        }
+        Ok(value)
+    }
+
+    fn enumeration(&mut self, id: EnumId) -> u32 {
+        if let Some(index) = self.enums.iter().position(|known| *known == id) {
+            return index as u32;
+        }
+        self.enums.push(id);
+        push(&mut self.plan.enums, Enumeration::new(self.pool.enumeration(id)))
+    }
+}
+
+fn scalar(kind: Kind, path: &str) -> Result<Op, Error> {
+    Ok(match kind {
+        Kind::Bool => Op::Bool,
+        Kind::Int32 => Op::Int32,
+        Kind::Sint32 => Op::Sint32,
+        Kind::Sfixed32 => Op::Sfixed32,
+        Kind::Int64 => Op::Int64,
+        Kind::Sint64 => Op::Sint64,
+        Kind::Sfixed64 => Op::Sfixed64,
+        Kind::Uint32 => Op::Uint32,
+        Kind::Fixed32 => Op::Fixed32,
+        Kind::Uint64 => Op::Uint64,
+        Kind::Fixed64 => Op::Fixed64,
+        Kind::Float => Op::Float,
+        Kind::Double => Op::Double,
+        Kind::String => Op::String,
+        Kind::Bytes => Op::Bytes,
+        Kind::Enum(_) | Kind::Message(_) | Kind::Group(_) => return Err(mismatch(path, "its type is no scalar")),
+    })
+}
+
+/// Whether values of a column can be had as an Arrow type: its own, or one that Iceberg may have widened it to.
+fn fits(column: ColumnRef, leaf: Leaf, arrow: &DataType) -> bool {
+    use arrow::datatypes::TimeUnit;
+    match leaf {
+        Leaf::EnumName(_) => *arrow == DataType::Utf8,
+        Leaf::Timestamp(_) => matches!(arrow, DataType::Timestamp(TimeUnit::Microsecond, _)),
+        Leaf::Date(_) => *arrow == DataType::Date32,
+        Leaf::Scalar(Kind::String) | Leaf::Wrapper(_, Kind::String) => *arrow == DataType::Utf8,
+        _ => match column {
+            ColumnRef::Bool(_) => *arrow == DataType::Boolean,
+            ColumnRef::I32(_) => matches!(arrow, DataType::Int32 | DataType::Int64),
+            ColumnRef::I64(_) => *arrow == DataType::Int64,
+            ColumnRef::I128(_) => matches!(arrow, DataType::Decimal128(precision, 0) if *precision >= 20),
+            ColumnRef::F32(_) => matches!(arrow, DataType::Float32 | DataType::Float64),
+            ColumnRef::F64(_) => *arrow == DataType::Float64,
+            ColumnRef::Text(_) => matches!(arrow, DataType::Binary | DataType::LargeBinary),
+            ColumnRef::Struct(_) | ColumnRef::List(_) => false,
+        },
+    }
+}
+
+fn wire_of(field: &Field) -> u32 {
+    if field.op == Op::Repeated { field.element.wire() } else { field.op.wire() }
+}
+
+fn field(number: u32, value: &Value, op: Op, list: u32) -> Field {
+    let (column, node) = (value.column, value.node);
+    let mut field = Field { op, element: value.op, inner: value.inner, column, list, node, number, ..end() };
+    let mut encoded = Vec::with_capacity(5);
+    wire::put_varint(&mut encoded, u64::from(number << 3 | wire_of(&field)));
+    field.tag_bytes = encoded.len() as u8;
+    field.mask = (1 << (8 * encoded.len())) - 1;
+    field.tag = encoded.iter().rev().fold(0, |tag, byte| tag << 8 | u64::from(*byte));
+    field
+}
+
+/// A field that no bytes match: eight bytes with continuation bits are not a tag.
+fn end() -> Field {
+    Field {
+        tag: u64::MAX,
+        mask: u64::MAX,
+        tag_bytes: 0,
+        op: Op::End,
+        element: Op::End,
+        inner: Op::End,
+        next: 0,
+        oneof: NONE,
+        column: 0,
+        list: 0,
+        node: 0,
+        number: 0,
+    }
+}
+
+fn push<T>(columns: &mut Vec<T>, column: T) -> u32 {
+    columns.push(column);
+    (columns.len() - 1) as u32
+}

@@ -1,0 +1,83 @@
+//! An enumeration's names by number.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::schema::model::Enum;
+
+/// Names of numbers: in a table where the numbers lie close together, in a map otherwise.
+#[derive(Clone, Debug)]
+pub struct Enumeration {
+    names: String,
+    /// The number of `dense`'s first entry.
+    base: i32,
+    dense: Vec<Option<Range<usize>>>,
+    sparse: HashMap<i32, Range<usize>>,
+    /// What a value that is not set is: zero in an open enumeration, the first value declared in a closed one.
+    pub default: i32,
+    /// The most bytes that a value takes as text, a number's digits included.
+    pub name_bytes_max: usize,
+}
+
+impl Enumeration {
+    pub fn new(definition: &Enum) -> Self {
+        let mut names = String::new();
+        let mut by_number: HashMap<i32, Range<usize>> = HashMap::new();
+        for value in &definition.values {
+            // Of aliases, the first one declared is the name.
+            by_number.entry(value.number).or_insert_with(|| {
+                let start = names.len();
+                names.push_str(&value.name);
+                start..names.len()
+            });
+        }
+        let base = by_number.keys().copied().min().unwrap_or(0);
+        let span = by_number.keys().map(|number| i64::from(*number) - i64::from(base) + 1).max().unwrap_or(0);
+        let name_bytes_max = by_number.values().map(|name| name.len()).max().unwrap_or(0).max("-2147483648".len());
+        let mut dense = Vec::new();
+        if span <= 4 * by_number.len() as i64 + 64 {
+            dense = vec![None; span as usize];
+            for (number, name) in by_number.drain() {
+                dense[(i64::from(number) - i64::from(base)) as usize] = Some(name);
+            }
+        }
+        let default = match definition.values.first() {
+            Some(first) if definition.closed => first.number,
+            _ => 0,
+        };
+        Enumeration { names, base, dense, sparse: by_number, default, name_bytes_max }
+    }
+
+    /// The name of a number, if it has one.
+    pub fn name(&self, number: i32) -> Option<&str> {
+        let index = (i64::from(number) - i64::from(self.base)) as u64;
+        let name = match usize::try_from(index).ok().and_then(|index| self.dense.get(index)) {
+            Some(name) => name.as_ref(),
+            None => self.sparse.get(&number),
+        };
+        name.map(|name| &self.names[name.clone()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::model::EnumValue;
+
+    fn enumeration(closed: bool, values: &[(&str, i32)]) -> Enumeration {
+        let values = values.iter().map(|(name, number)| EnumValue { name: (*name).into(), number: *number }).collect();
+        Enumeration::new(&Enum { full_name: "E".into(), closed, values })
+    }
+
+    #[test]
+    fn names_by_number() {
+        let close = enumeration(false, &[("ZERO", 0), ("ONE", 1), ("UNO", 1), ("MINUS", -2)]);
+        assert_eq!(
+            [-3, -2, -1, 0, 1, 2].map(|number| close.name(number)),
+            [None, Some("MINUS"), None, Some("ZERO"), Some("ONE"), None]
+        );
+        let far = enumeration(true, &[("HIGH", i32::MAX), ("LOW", i32::MIN)]);
+        assert_eq!([i32::MIN, 0, i32::MAX].map(|number| far.name(number)), [Some("LOW"), None, Some("HIGH")]);
+        assert_eq!((close.default, far.default, close.name_bytes_max), (0, i32::MAX, 11));
+    }
+}

@@ -1,0 +1,273 @@
+//! What the interpreter works by: one flat table of fields for every place of the row that a message stands in, and
+//! one tree that says how the columns are put together again. `compile` makes it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Fields};
+
+use super::enums::Enumeration;
+use super::wire;
+
+/// Why a mapping cannot be shredded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A construct of Protobuf that this version does not shred.
+    #[error("{path}: {what} cannot be shredded")]
+    Unsupported { path: String, what: String },
+    /// The mapping, its schema, and its Arrow types do not agree.
+    #[error("{path}: the column does not fit the field: {what}")]
+    Mismatch { path: String, what: String },
+}
+
+/// No field, no oneof.
+pub const NONE: u16 = u16::MAX;
+
+/// A column by kind and index into [`Columns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnRef {
+    Bool(u32),
+    I32(u32),
+    I64(u32),
+    I128(u32),
+    F32(u32),
+    F64(u32),
+    Text(u32),
+    Struct(u32),
+    List(u32),
+}
+
+/// What the interpreter does with a field's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    // Varints.
+    Bool,
+    Int32,
+    Sint32,
+    Int64,
+    Sint64,
+    Uint32,
+    Uint64,
+    Uint64Long,
+    EnumOpen,
+    EnumClosed,
+    // Four and eight bytes.
+    Fixed32,
+    Sfixed32,
+    Float,
+    Fixed64,
+    Fixed64Long,
+    Sfixed64,
+    Double,
+    // Length-delimited.
+    String,
+    Bytes,
+    Message,
+    Timestamp,
+    Duration,
+    Date,
+    Wrapper,
+    /// Elements one by one, each with its own tag; [`Field::element`] says how.
+    Repeated,
+    /// Elements of a scalar type in one length-delimited value.
+    Packed,
+    Map,
+    /// The end of a node's declared fields: matches no tag.
+    End,
+}
+
+impl Op {
+    pub fn wire(self) -> u32 {
+        match self {
+            Op::Bool
+            | Op::Int32
+            | Op::Sint32
+            | Op::Int64
+            | Op::Sint64
+            | Op::Uint32
+            | Op::Uint64
+            | Op::Uint64Long
+            | Op::EnumOpen
+            | Op::EnumClosed => wire::VARINT,
+            Op::Fixed32 | Op::Sfixed32 | Op::Float => wire::FIXED32,
+            Op::Fixed64 | Op::Fixed64Long | Op::Sfixed64 | Op::Double => wire::FIXED64,
+            Op::String
+            | Op::Bytes
+            | Op::Message
+            | Op::Timestamp
+            | Op::Duration
+            | Op::Date
+            | Op::Wrapper
+            | Op::Repeated
+            | Op::Packed
+            | Op::Map
+            | Op::End => wire::LENGTH,
+        }
+    }
+
+    /// Whether a later occurrence on the wire merges with an earlier one.
+    pub fn is_message(self) -> bool {
+        matches!(self, Op::Message | Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper)
+    }
+}
+
+/// One way to write a field on the wire. A repeated scalar has two of them: packed and one by one.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The tag as it is encoded, and the bits of an eight-byte load that it takes.
+    pub tag: u64,
+    pub mask: u64,
+    pub tag_bytes: u8,
+    pub op: Op,
+    /// Of an element.
+    pub element: Op,
+    /// Of a wrapper's value.
+    pub inner: Op,
+    /// The field that most likely comes next.
+    pub next: u16,
+    /// Index into [`Columns::oneofs`].
+    pub oneof: u16,
+    /// Index into the columns of the op's kind: the elements' for repeated ones, the key's for maps.
+    pub column: u32,
+    /// Index into [`Columns::lists`].
+    pub list: u32,
+    /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`].
+    pub node: u32,
+    pub number: u32,
+}
+
+impl Field {
+    /// The column of the field's value, or of its elements' values.
+    pub fn value_column(&self) -> ColumnRef {
+        let op = if matches!(self.op, Op::Repeated | Op::Packed) { self.element } else { self.op };
+        let op = if op == Op::Wrapper { self.inner } else { op };
+        let index = self.column;
+        match op {
+            Op::Bool => ColumnRef::Bool(index),
+            Op::Int32 | Op::Sint32 | Op::Sfixed32 | Op::EnumOpen | Op::EnumClosed | Op::Date => ColumnRef::I32(index),
+            Op::Int64
+            | Op::Sint64
+            | Op::Sfixed64
+            | Op::Uint32
+            | Op::Fixed32
+            | Op::Uint64Long
+            | Op::Fixed64Long
+            | Op::Timestamp
+            | Op::Duration => ColumnRef::I64(index),
+            Op::Uint64 | Op::Fixed64 => ColumnRef::I128(index),
+            Op::Float => ColumnRef::F32(index),
+            Op::Double => ColumnRef::F64(index),
+            Op::String | Op::Bytes | Op::Wrapper => ColumnRef::Text(index),
+            Op::Message => ColumnRef::Struct(index),
+            Op::Repeated | Op::Packed | Op::Map | Op::End => ColumnRef::List(self.list),
+        }
+    }
+}
+
+/// What becomes of a map entry's value that the wire does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// The value's default is right as it is.
+    Plain,
+    /// The message in this struct column has required fields, so that its default is not a valid message.
+    Incomplete(u32),
+    /// A date that is not set is null, which `_raw` explains.
+    Date(u32),
+}
+
+/// A message at one place of the row.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Declared fields by number, [`Op::End`], then the other encodings of repeated scalars.
+    pub fields: Vec<Field>,
+    /// Names beside `fields`.
+    pub names: Vec<Arc<str>>,
+    /// Tag → index into `fields`, at least for every tag of one byte.
+    pub dense: Vec<u16>,
+    /// The same for tags past the end of `dense`, sorted.
+    pub sparse: Vec<(u32, u16)>,
+    /// Fields (index into `fields`) that every occurrence must have, with their columns.
+    pub required: Vec<(u16, ColumnRef)>,
+    /// Of a map's entry.
+    pub default: Default,
+    /// Of a map's entry: the key's column.
+    pub key: Option<ColumnRef>,
+    /// Where it stands, by field names; empty for the record's own message.
+    pub path: String,
+}
+
+impl Node {
+    /// The field of a tag; `None` for a field that is unknown, or known with another wire type.
+    pub fn find(&self, tag: u32) -> Option<usize> {
+        let index = match self.dense.get(tag as usize) {
+            Some(index) => *index,
+            None => match self.sparse.binary_search_by_key(&tag, |(tag, _)| *tag) {
+                Ok(found) => self.sparse[found].1,
+                Err(_) => NONE,
+            },
+        };
+        (index != NONE).then_some(index as usize)
+    }
+
+    pub fn field_path(&self, field: usize) -> String {
+        let name = self.names.get(field).map_or("", |name| name);
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// How columns become an array.
+#[derive(Clone, Debug)]
+pub enum Output {
+    Values {
+        column: ColumnRef,
+        data_type: DataType,
+    },
+    EnumName {
+        column: u32,
+        enumeration: u32,
+    },
+    Struct {
+        column: u32,
+        fields: Fields,
+        children: Vec<Output>,
+    },
+    List {
+        list: u32,
+        element: FieldRef,
+        values: Box<Output>,
+    },
+    Map {
+        list: u32,
+        entries: FieldRef,
+        key: Box<Output>,
+        value: Box<Output>,
+    },
+    /// True wherever the parent is present.
+    Present,
+    Null {
+        data_type: DataType,
+    },
+}
+
+/// What a record's bytes are.
+#[derive(Clone, Debug)]
+pub enum Root {
+    /// A message whose fields are the table's columns.
+    Message(u32),
+    /// A message that is one column: its struct column and node.
+    Struct(u32, u32),
+    /// A well-known type that is one column; the field has no number.
+    Leaf(Box<Field>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub root: Root,
+    pub nodes: Vec<Node>,
+    pub enums: Vec<Enumeration>,
+    /// Columns of [`Columns::i32s`] that become names of the enumeration.
+    pub enum_columns: Vec<(u32, u32)>,
+    /// Where each of [`Columns::texts`] stands, by field names.
+    pub text_paths: Vec<String>,
+    /// The message's columns in order.
+    pub outputs: Vec<Output>,
+}

@@ -1,0 +1,596 @@
+//! The interpreter: one pass over a record's bytes, values straight into columns.
+//!
+//! It takes records the way writers write them. What is legal but rare — a message in several pieces, a second member
+//! of a oneof, a key twice in a map — stops it, and so does every fault; `normalize` then rewrites the record into the
+//! plain form or says what is wrong with it.
+
+use super::columns::{Columns, Primitive};
+use super::plan::{ColumnRef, Default, Field, NONE, Node, Op, Plan, Root};
+use super::well_known;
+use super::wire::{self, DEPTH_MAX};
+use crate::batch::RejectCode;
+
+/// Why a pass ended early; the columns hold the record's beginning and must be cut back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Legal, but not the plain form.
+    Irregular,
+    Malformed(RejectCode),
+}
+
+impl From<RejectCode> for Stop {
+    fn from(code: RejectCode) -> Self {
+        Stop::Malformed(code)
+    }
+}
+
+/// A value that Protobuf or its column refuses, known only at the record's end to be the last word on its field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: RejectCode,
+    pub node: u32,
+    /// Index into the node's fields.
+    pub field: u16,
+}
+
+/// One pass over one record.
+pub struct Run<'a> {
+    plan: &'a Plan,
+    columns: &'a mut Columns,
+    /// The record and [`wire::PADDING`] more bytes.
+    buffer: &'a [u8],
+    /// The columns do not hold all that the record says.
+    pub raw: bool,
+    pub refusal: Option<Refusal>,
+    /// A scalar was overwritten: a refusal may be about a value that is gone.
+    pub overwritten: bool,
+    /// Rows of maps (entry node, list, row) with more than one entry.
+    maps: Vec<(u32, u32, usize)>,
+}
+
+macro_rules! varint {
+    ($self:ident, $at:expr, $end:expr) => {
+        match wire::varint($self.buffer, $at) {
+            Some(found) => found,
+            None => return Err(Stop::Malformed(wire::varint_fault($at, $end))),
+        }
+    };
+}
+
+impl<'a> Run<'a> {
+    pub fn new(plan: &'a Plan, columns: &'a mut Columns, buffer: &'a [u8]) -> Self {
+        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, maps: Vec::new() }
+    }
+
+    /// Puts the message `buffer[at..end]` into the table's row `row`.
+    pub fn record(&mut self, at: usize, end: usize, row: usize) -> Result<(), Stop> {
+        let plan = self.plan;
+        match &plan.root {
+            Root::Message(node) => self.message(*node, at, end, row, 0)?,
+            Root::Struct(column, node) => {
+                self.columns.structs[*column as usize].touch(row);
+                self.message(*node, at, end, row, 0)?;
+            }
+            Root::Leaf(field) => self.leaf_message(field, field.op, at, end, row, 0)?,
+        }
+        for (node, list, row) in std::mem::take(&mut self.maps) {
+            let key = plan.nodes[node as usize].key;
+            let range = self.columns.lists[list as usize].range(row);
+            if key.is_some_and(|key| self.columns.has_duplicate(key, range)) {
+                return Err(Stop::Irregular);
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, index: u32, mut at: usize, end: usize, row: usize, depth: u32) -> Result<(), Stop> {
+        let plan = self.plan;
+        let buffer = self.buffer;
+        let node = &plan.nodes[index as usize];
+        let mut guess = 0;
+        while at < end {
+            let word = wire::load8(buffer, at);
+            let mut field = &node.fields[guess];
+            if (word ^ field.tag) & field.mask == 0 {
+                at += field.tag_bytes as usize;
+            } else {
+                // A tag of one byte is its own index.
+                let (tag, next) =
+                    if word & 0x80 == 0 { ((word & 0x7f) as u32, at + 1) } else { wire::tag(buffer, at, end)? };
+                guess = match node.find(tag) {
+                    Some(found) => found,
+                    None => {
+                        at = self.unknown(at, end, depth)?;
+                        continue;
+                    }
+                };
+                field = &node.fields[guess];
+                at = next;
+            }
+            if field.oneof != NONE && field.op != Op::EnumClosed && !self.choose(field, row) {
+                return Err(Stop::Irregular);
+            }
+            at = match field.op {
+                Op::Repeated => self.repeated(index, guess, at, end, row, depth)?,
+                Op::Packed => self.packed(field, index, guess, at, end, row)?,
+                Op::Map => self.map(field, at, end, row, depth)?,
+                Op::EnumClosed => {
+                    let (value, next) = varint!(self, at, end);
+                    let known = plan.enums[field.node as usize].name(value as i32).is_some();
+                    if !known {
+                        self.raw = true;
+                    } else if field.oneof != NONE && !self.choose(field, row) {
+                        return Err(Stop::Irregular);
+                    } else {
+                        self.overwritten |= !self.columns.i32s[field.column as usize].put(row, value as i32);
+                    }
+                    next
+                }
+                op => self.one(field, op, index, guess, at, end, row, depth)?,
+            };
+            guess = field.next as usize;
+        }
+        if at > end {
+            return Err(Stop::Malformed(RejectCode::Truncated));
+        }
+        for (field, column) in &node.required {
+            if !self.columns.touched(*column, row) {
+                self.refuse(RejectCode::RequiredMissing, index, *field as usize);
+            }
+        }
+        Ok(())
+    }
+
+    /// Skips a field that has no column.
+    #[cold]
+    fn unknown(&mut self, at: usize, end: usize, depth: u32) -> Result<usize, Stop> {
+        let (tag, next) = wire::tag(self.buffer, at, end)?;
+        self.raw = true;
+        Ok(wire::skip(self.buffer, next, end, tag, depth)?)
+    }
+
+    /// Makes a field its oneof's member; false if the row has another one.
+    #[inline(always)]
+    fn choose(&mut self, field: &Field, row: usize) -> bool {
+        let oneof = &mut self.columns.oneofs[field.oneof as usize];
+        if oneof.touched > row {
+            return oneof.member == field.number;
+        }
+        oneof.touched = row + 1;
+        oneof.member = field.number;
+        true
+    }
+
+    #[cold]
+    fn refuse(&mut self, code: RejectCode, node: u32, field: usize) {
+        self.refusal.get_or_insert(Refusal { code, node, field: field as u16 });
+    }
+
+    /// One value of a type that is not repeated; the position behind it.
+    #[allow(clippy::too_many_arguments)] // Inlined into its two callers; a struct of arguments costs registers.
+    #[inline(always)]
+    fn one(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        node: u32,
+        index: usize,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Result<usize, Stop> {
+        let buffer = self.buffer;
+        let column = field.column as usize;
+        let columns = &mut *self.columns;
+        let (fresh, next) = match op {
+            Op::String | Op::Bytes => {
+                let (start, stop) = wire::length(buffer, at, end)?;
+                if !columns.texts[column].put_from(row, buffer, start, stop - start) {
+                    return Err(Stop::Irregular);
+                }
+                return Ok(stop);
+            }
+            Op::Message => {
+                let (start, stop) = wire::length(buffer, at, end)?;
+                if depth >= DEPTH_MAX {
+                    return Err(Stop::Malformed(RejectCode::TooDeep));
+                }
+                if !columns.structs[column].touch(row) {
+                    return Err(Stop::Irregular);
+                }
+                self.message(field.node, start, stop, row, depth + 1)?;
+                return Ok(stop);
+            }
+            Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper => {
+                let (start, stop) = wire::length(buffer, at, end)?;
+                if depth >= DEPTH_MAX {
+                    return Err(Stop::Malformed(RejectCode::TooDeep));
+                }
+                if columns.touched(field.value_column(), row) {
+                    return Err(Stop::Irregular);
+                }
+                let before = self.refusal;
+                self.leaf_message(field, op, start, stop, row, depth + 1)?;
+                if before != self.refusal
+                    && let Some(refusal) = &mut self.refusal
+                {
+                    *refusal = Refusal { node, field: index as u16, ..*refusal };
+                }
+                return Ok(stop);
+            }
+            Op::Bool => {
+                let (value, next) = varint!(self, at, end);
+                (columns.bools[column].put(row, u8::from(value != 0)), next)
+            }
+            Op::Int32 | Op::EnumOpen | Op::EnumClosed => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i32s[column].put(row, value as i32), next)
+            }
+            Op::Sint32 => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i32s[column].put(row, wire::zigzag32(value)), next)
+            }
+            Op::Int64 => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i64s[column].put(row, value as i64), next)
+            }
+            Op::Sint64 => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i64s[column].put(row, wire::zigzag64(value)), next)
+            }
+            Op::Uint32 => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i64s[column].put(row, i64::from(value as u32)), next)
+            }
+            Op::Uint64 => {
+                let (value, next) = varint!(self, at, end);
+                (columns.i128s[column].put(row, i128::from(value)), next)
+            }
+            Op::Uint64Long | Op::Fixed64Long => {
+                let (value, next) =
+                    if op == Op::Uint64Long { varint!(self, at, end) } else { (wire::load8(buffer, at), at + 8) };
+                let fresh = columns.i64s[column].put(row, value as i64);
+                if value > i64::MAX as u64 {
+                    self.refuse(RejectCode::OutOfRange, node, index);
+                }
+                (fresh, next)
+            }
+            Op::Fixed32 => (columns.i64s[column].put(row, i64::from(wire::load4(buffer, at))), at + 4),
+            Op::Sfixed32 => (columns.i32s[column].put(row, wire::load4(buffer, at) as i32), at + 4),
+            Op::Float => (columns.f32s[column].put(row, f32::from_bits(wire::load4(buffer, at))), at + 4),
+            Op::Fixed64 => (columns.i128s[column].put(row, i128::from(wire::load8(buffer, at))), at + 8),
+            Op::Sfixed64 => (columns.i64s[column].put(row, wire::load8(buffer, at) as i64), at + 8),
+            Op::Double => (columns.f64s[column].put(row, f64::from_bits(wire::load8(buffer, at))), at + 8),
+            // The compiler of plans gives these to no single value.
+            Op::Repeated | Op::Packed | Op::Map | Op::End => return Err(Stop::Irregular),
+        };
+        self.overwritten |= !fresh;
+        Ok(next)
+    }
+
+    /// Elements one by one, as long as the same tag follows.
+    fn repeated(
+        &mut self,
+        node: u32,
+        index: usize,
+        mut at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Result<usize, Stop> {
+        let plan = self.plan;
+        let field = &plan.nodes[node as usize].fields[index];
+        let list = field.list as usize;
+        self.columns.lists[list].open(row);
+        loop {
+            if field.element == Op::EnumClosed {
+                let (value, _) = varint!(self, at, end);
+                if plan.enums[field.node as usize].name(value as i32).is_none() {
+                    // An unknown field, not an element.
+                    self.raw = true;
+                    return Ok(wire::bounded_varint(self.buffer, at, end)?.1);
+                }
+            }
+            let element = self.columns.lists[list].elements;
+            self.columns.lists[list].elements = element + 1;
+            at = self.one(field, field.element, node, index, at, end, element, depth)?;
+            if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
+                return Ok(at);
+            }
+            at += field.tag_bytes as usize;
+        }
+    }
+
+    fn packed(
+        &mut self,
+        field: &'a Field,
+        node: u32,
+        index: usize,
+        at: usize,
+        end: usize,
+        row: usize,
+    ) -> Result<usize, Stop> {
+        let plan = self.plan;
+        let buffer = self.buffer;
+        let (mut at, stop) = wire::length(buffer, at, end)?;
+        let columns = &mut *self.columns;
+        let list = &mut columns.lists[field.list as usize];
+        list.open(row);
+        let column = field.column as usize;
+
+        macro_rules! varints {
+            ($columns:expr, $convert:expr) => {{
+                let values = &mut $columns[column].values;
+                let before = values.len();
+                while at < stop {
+                    let (value, next) = varint!(self, at, stop);
+                    values.push($convert(value));
+                    at = next;
+                }
+                values.len() - before
+            }};
+        }
+        macro_rules! fixed {
+            ($columns:expr, $bytes:literal, $convert:expr) => {{
+                let bytes = &buffer[at..stop];
+                if bytes.len() % $bytes != 0 {
+                    return Err(Stop::Malformed(RejectCode::Truncated));
+                }
+                let chunks = bytes.chunks_exact($bytes).map(|chunk| {
+                    let mut value = [0; $bytes];
+                    value.copy_from_slice(chunk);
+                    $convert(value)
+                });
+                $columns[column].values.extend(chunks);
+                at = stop;
+                bytes.len() / $bytes
+            }};
+        }
+        let elements = match field.element {
+            Op::Bool => varints!(columns.bools, |value| u8::from(value != 0)),
+            Op::Int32 | Op::EnumOpen => varints!(columns.i32s, |value| value as i32),
+            Op::Sint32 => varints!(columns.i32s, wire::zigzag32),
+            Op::Int64 => varints!(columns.i64s, |value| value as i64),
+            Op::Sint64 => varints!(columns.i64s, wire::zigzag64),
+            Op::Uint32 => varints!(columns.i64s, |value| i64::from(value as u32)),
+            Op::Uint64 => varints!(columns.i128s, i128::from),
+            Op::Uint64Long => {
+                let mut out_of_range = false;
+                let count = varints!(columns.i64s, |value| {
+                    out_of_range |= value > i64::MAX as u64;
+                    value as i64
+                });
+                if out_of_range {
+                    self.refusal.get_or_insert(Refusal { code: RejectCode::OutOfRange, node, field: index as u16 });
+                }
+                count
+            }
+            Op::EnumClosed => {
+                let names = &plan.enums[field.node as usize];
+                let values = &mut columns.i32s[column].values;
+                let before = values.len();
+                while at < stop {
+                    let (value, next) = varint!(self, at, stop);
+                    if names.name(value as i32).is_some() {
+                        values.push(value as i32);
+                    } else {
+                        self.raw = true;
+                    }
+                    at = next;
+                }
+                values.len() - before
+            }
+            Op::Fixed32 => fixed!(columns.i64s, 4, |bytes| i64::from(u32::from_le_bytes(bytes))),
+            Op::Sfixed32 => fixed!(columns.i32s, 4, i32::from_le_bytes),
+            Op::Float => fixed!(columns.f32s, 4, f32::from_le_bytes),
+            Op::Fixed64 => fixed!(columns.i128s, 8, |bytes| i128::from(u64::from_le_bytes(bytes))),
+            Op::Fixed64Long => {
+                let mut out_of_range = false;
+                let count = fixed!(columns.i64s, 8, |bytes| {
+                    let value = i64::from_le_bytes(bytes);
+                    out_of_range |= value < 0;
+                    value
+                });
+                if out_of_range {
+                    self.refusal.get_or_insert(Refusal { code: RejectCode::OutOfRange, node, field: index as u16 });
+                }
+                count
+            }
+            Op::Sfixed64 => fixed!(columns.i64s, 8, i64::from_le_bytes),
+            Op::Double => fixed!(columns.f64s, 8, f64::from_le_bytes),
+            // No other type is ever packed.
+            _ => return Err(Stop::Irregular),
+        };
+        columns.lists[field.list as usize].elements += elements;
+        if at > stop { Err(Stop::Malformed(RejectCode::Truncated)) } else { Ok(stop) }
+    }
+
+    /// Entries of a map, as long as the same tag follows.
+    fn map(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Result<usize, Stop> {
+        let plan = self.plan;
+        let node: &Node = &plan.nodes[field.node as usize];
+        if depth >= DEPTH_MAX {
+            return Err(Stop::Malformed(RejectCode::TooDeep));
+        }
+        loop {
+            let (start, stop) = wire::length(self.buffer, at, end)?;
+            let list = &mut self.columns.lists[field.list as usize];
+            list.open(row);
+            let element = list.elements;
+            list.elements = element + 1;
+            if element - list.starts[row] as usize == 1 {
+                self.maps.push((field.node, field.list, row));
+            }
+            let raw = std::mem::take(&mut self.raw);
+            self.message(field.node, start, stop, element, depth + 1)?;
+            if self.raw && node.fields[1].op == Op::EnumClosed {
+                // Perhaps the value is no member of its enumeration; then the whole entry is an unknown field.
+                return Err(Stop::Irregular);
+            }
+            self.raw |= raw;
+            match node.default {
+                Default::Plain => {}
+                Default::Incomplete(value) => {
+                    if self.columns.structs[value as usize].touched <= element {
+                        let value = &node.fields[1];
+                        let (required, _) = plan.nodes[value.node as usize].required[0];
+                        self.refuse(RejectCode::RequiredMissing, value.node, required as usize);
+                    }
+                }
+                Default::Date(value) => self.raw |= self.columns.i32s[value as usize].values.len() <= element,
+            }
+            at = stop;
+            if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
+                return Ok(at);
+            }
+            at += field.tag_bytes as usize;
+        }
+    }
+
+    /// A well-known message that is one value of a column.
+    #[inline(never)]
+    fn leaf_message(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Result<(), Stop> {
+        let column = field.column as usize;
+        match op {
+            Op::Timestamp | Op::Duration => {
+                let [seconds, nanos, _] = self.numbers(at, end, depth, 2)?;
+                let convert = if op == Op::Timestamp { well_known::timestamp } else { well_known::duration };
+                let micros = match convert(seconds as i64, nanos as i32) {
+                    Ok((micros, cut)) => {
+                        self.raw |= cut;
+                        micros
+                    }
+                    Err(well_known::OutOfRange) => {
+                        self.refuse(RejectCode::OutOfRange, 0, 0);
+                        0
+                    }
+                };
+                self.columns.i64s[column].put(row, micros);
+            }
+            Op::Date => {
+                let [year, month, day] = self.numbers(at, end, depth, 3)?;
+                match well_known::date(year as i32, month as i32, day as i32) {
+                    Some(days) => {
+                        self.columns.i32s[column].put(row, days);
+                    }
+                    None => {
+                        self.raw = true;
+                        self.columns.i32s[column].put_null(row);
+                    }
+                }
+            }
+            _ => self.wrapper(field, at, end, row, depth)?,
+        }
+        Ok(())
+    }
+
+    /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.
+    fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Result<[u64; 3], Stop> {
+        let mut numbers = [0; 3];
+        while at < end {
+            let (tag, next) = wire::tag(self.buffer, at, end)?;
+            let number = tag >> 3;
+            if tag & 7 == wire::VARINT && number <= count {
+                let (value, next) = varint!(self, next, end);
+                numbers[number as usize - 1] = value;
+                at = next;
+            } else {
+                self.raw = true;
+                at = wire::skip(self.buffer, next, end, tag, depth)?;
+            }
+        }
+        if at > end { Err(Stop::Malformed(RejectCode::Truncated)) } else { Ok(numbers) }
+    }
+
+    /// The last value of a wrapper, or its type's default.
+    fn wrapper(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Result<(), Stop> {
+        let expected = 1 << 3 | field.inner.wire();
+        let mut last = None;
+        while at < end {
+            let (tag, next) = wire::tag(self.buffer, at, end)?;
+            let stop = wire::skip(self.buffer, next, end, tag, depth)?;
+            if tag != expected {
+                self.raw = true;
+            } else if let Some(before) = last.replace(next)
+                && field.inner == Op::String
+            {
+                // Overwritten, but a parser has read it.
+                let (start, stop) = wire::length(self.buffer, before, end)?;
+                if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() {
+                    return Err(Stop::Malformed(RejectCode::InvalidUtf8));
+                }
+            }
+            at = stop;
+        }
+        match last {
+            // A wrapper's value is a scalar, so that this goes no deeper.
+            Some(at) => {
+                self.one(field, field.inner, 0, 0, at, end, row, DEPTH_MAX)?;
+            }
+            None => self.columns.put_default(field.value_column(), row),
+        }
+        Ok(())
+    }
+}
+
+impl Columns {
+    fn put_default(&mut self, column: ColumnRef, row: usize) {
+        match column {
+            ColumnRef::Bool(index) => _ = self.bools[index as usize].put(row, 0),
+            ColumnRef::I32(index) => _ = self.i32s[index as usize].put(row, 0),
+            ColumnRef::I64(index) => _ = self.i64s[index as usize].put(row, 0),
+            ColumnRef::I128(index) => _ = self.i128s[index as usize].put(row, 0),
+            ColumnRef::F32(index) => _ = self.f32s[index as usize].put(row, 0.0),
+            ColumnRef::F64(index) => _ = self.f64s[index as usize].put(row, 0.0),
+            ColumnRef::Text(index) => _ = self.texts[index as usize].put(row, b""),
+            ColumnRef::Struct(_) | ColumnRef::List(_) => {}
+        }
+    }
+
+    /// Whether two of these rows of a map's key column are equal.
+    fn has_duplicate(&self, key: ColumnRef, rows: std::ops::Range<usize>) -> bool {
+        fn among<T: Copy>(column: &Primitive<T>, rows: std::ops::Range<usize>) -> impl Iterator<Item = T> {
+            rows.map(|row| column.values.get(row).copied().unwrap_or(column.fill))
+        }
+        match key {
+            ColumnRef::Bool(index) => duplicate(among(&self.bools[index as usize], rows)),
+            ColumnRef::I32(index) => duplicate(among(&self.i32s[index as usize], rows)),
+            ColumnRef::I64(index) => duplicate(among(&self.i64s[index as usize], rows)),
+            ColumnRef::I128(index) => duplicate(among(&self.i128s[index as usize], rows)),
+            ColumnRef::Text(index) => {
+                let text = &self.texts[index as usize];
+                duplicate(rows.map(|row| text.value(row)))
+            }
+            ColumnRef::F32(_) | ColumnRef::F64(_) | ColumnRef::Struct(_) | ColumnRef::List(_) => false,
+        }
+    }
+}
+
+/// Whether two items are equal: each with each for a few, sorted for more.
+fn duplicate<T: Ord>(mut items: impl Iterator<Item = T>) -> bool {
+    let mut few = Vec::with_capacity(8);
+    for item in items.by_ref() {
+        if few.contains(&item) {
+            return true;
+        }
+        few.push(item);
+        if few.len() == 8 {
+            break;
+        }
+    }
+    if few.len() < 8 {
+        return false;
+    }
+    few.extend(items);
+    few.sort_unstable();
+    few.windows(2).any(|pair| pair[0] == pair[1])
+}

@@ -1,0 +1,332 @@
+//! Batches of records in, record batches out.
+
+use std::ops::Range;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+
+use super::columns::{Columns, Text};
+use super::frame::Framing;
+use super::kafka::KafkaColumns;
+use super::normalize::{Fault, normalize};
+use super::plan::{Error, Plan};
+use super::run::{Refusal, Run, Stop};
+use super::wire::PADDING;
+use crate::batch::{RawBatch, Reject, RejectCode};
+use crate::schema::mapping::Mapping;
+
+/// What becomes of a record without a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tombstones {
+    /// A row whose message columns are all null, lists and maps too.
+    #[default]
+    Row,
+    /// Neither row nor reject.
+    Skip,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub framing: Framing,
+    pub tombstones: Tombstones,
+}
+
+/// Records and bytes that are shredded between two looks at the strings, so that these are still in the cache.
+const BLOCK_RECORDS: usize = 1024;
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Blocks that are checked record by record after one in which a string was not UTF-8.
+const CAREFUL_BLOCKS: u32 = 16;
+
+/// Turns the records of one topic into rows of one table.
+pub struct Shredder {
+    plan: Plan,
+    columns: Columns,
+    kafka: KafkaColumns,
+    raw: Text,
+    schema: SchemaRef,
+    options: Options,
+    rows: usize,
+    /// Rows that are tombstones, ascending.
+    tombstones: Vec<usize>,
+    /// Full batches: their columns would not have taken the next block.
+    sealed: Vec<RecordBatch>,
+    /// Why a full batch could not be assembled; the next `take` says so.
+    failed: Option<ArrowError>,
+    careful: u32,
+}
+
+impl Shredder {
+    /// Fails where the mapping needs what this version does not shred, or disagrees with its own Arrow schema.
+    pub fn new(mapping: &Mapping, options: Options) -> Result<Self, Error> {
+        let (plan, columns) = Plan::compile(mapping)?;
+        let schema = mapping.arrow.clone();
+        let [kafka, raw] = &schema.fields()[mapping.columns.len()..] else {
+            return Err(Error::Mismatch {
+                path: "_kafka".into(),
+                what: "the table does not end in _kafka, _raw".into(),
+            });
+        };
+        if kafka.name() != "_kafka"
+            || raw.name() != "_raw"
+            || !matches!(raw.data_type(), DataType::Binary | DataType::LargeBinary)
+        {
+            return Err(Error::Mismatch { path: "_raw".into(), what: "the table does not end in _kafka, _raw".into() });
+        }
+        Ok(Shredder {
+            plan,
+            columns,
+            kafka: KafkaColumns::new(kafka.data_type())?,
+            raw: Text::new(0, true, false),
+            schema,
+            options,
+            rows: 0,
+            tombstones: Vec::new(),
+            sealed: Vec::new(),
+            failed: None,
+            careful: 0,
+        })
+    }
+
+    /// Rows since the last [`take`](Self::take).
+    pub fn rows(&self) -> usize {
+        self.rows + self.sealed.iter().map(RecordBatch::num_rows).sum::<usize>()
+    }
+
+    /// Bytes of memory that these rows take, but for spare capacity.
+    pub fn bytes(&self) -> usize {
+        let sealed: usize = self.sealed.iter().map(RecordBatch::get_array_memory_size).sum();
+        sealed + self.columns.bytes() + self.kafka.bytes() + self.raw.data.len() + self.raw.starts.len() * 4
+    }
+
+    /// Appends a row for each record; those that cannot be one are returned, in the batch's order.
+    pub fn append(&mut self, batch: &RawBatch) -> Vec<Reject> {
+        let mut rejects = Vec::new();
+        let mut next = 0;
+        while next < batch.records.len() {
+            let start = next;
+            let mut bytes = 0;
+            while next < batch.records.len() && next - start < BLOCK_RECORDS && (bytes < BLOCK_BYTES || next == start) {
+                bytes += record_bytes(batch, next);
+                next += 1;
+            }
+            if !self.fits(bytes, next - start) {
+                if self.rows > 0 {
+                    self.seal();
+                }
+                if !self.fits(bytes, next - start) {
+                    self.alone(batch, start, &mut rejects);
+                    next = start + 1;
+                    continue;
+                }
+            }
+            self.block(batch, start..next, &mut rejects);
+        }
+        rejects
+    }
+
+    /// The rows since the last call, in order, as batches of the mapping's Arrow schema: one, unless a column came
+    /// near Arrow's limit of 2 GiB; none without rows.
+    ///
+    /// Fails only if the mapping's schema breaks a rule of Arrow's that [`new`](Self::new) did not see.
+    pub fn take(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {
+        self.seal();
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut self.sealed)),
+        }
+    }
+
+    fn seal(&mut self) {
+        if self.rows == 0 {
+            return;
+        }
+        match self.assemble() {
+            Ok(batch) => self.sealed.push(batch),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn fits(&self, bytes: usize, rows: usize) -> bool {
+        self.columns.fits(&self.plan, bytes, self.rows + rows)
+            && self.kafka.fits(bytes)
+            && self.raw.data.len() + bytes <= i32::MAX as usize
+    }
+
+    /// Appends some of a batch's records.
+    fn block(&mut self, batch: &RawBatch, records: Range<usize>, rejects: &mut Vec<Reject>) {
+        let (rows, rejected) = (self.rows, rejects.len());
+        if self.careful == 0 {
+            records.clone().for_each(|index| self.record(batch, index, rejects));
+            if self.columns.check_utf8().is_ok() {
+                return;
+            }
+            // Again, with a look at the strings behind every record.
+            self.truncate(rows);
+            rejects.truncate(rejected);
+            self.careful = CAREFUL_BLOCKS;
+        } else {
+            self.careful -= 1;
+        }
+        for index in records {
+            let rows = self.rows;
+            self.record(batch, index, rejects);
+            if let Err(text) = self.columns.check_utf8() {
+                self.truncate(rows);
+                self.careful = CAREFUL_BLOCKS;
+                let path = self.plan.text_paths[text as usize].clone();
+                let fault = Fault { code: RejectCode::InvalidUtf8, path, at: None };
+                rejects.push(reject(index, fault));
+            }
+        }
+    }
+
+    /// A record so large that its columns might not hold it: in a batch of its own, and looked at afterwards.
+    fn alone(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
+        if record_bytes(batch, index) > i32::MAX as usize {
+            // Protobuf's own limit.
+            rejects.push(reject(index, Fault { code: RejectCode::BadLength, path: String::new(), at: None }));
+            return;
+        }
+        self.block(batch, index..index + 1, rejects);
+        if self.rows > 0 && !self.fits(0, 0) {
+            self.truncate(0);
+            rejects.push(reject(index, Fault { code: RejectCode::OutOfRange, path: String::new(), at: None }));
+        }
+        self.seal();
+    }
+
+    fn record(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
+        let record = &batch.records[index];
+        let Some(value) = record.value else {
+            if self.options.tombstones == Tombstones::Row {
+                self.tombstones.push(self.rows);
+                self.kafka.append(batch, record);
+                self.rows += 1;
+            }
+            return;
+        };
+        let (start, end) = (value.start as usize, value.end as usize);
+        let result = if end + PADDING <= batch.arena.len() {
+            self.shred(&batch.arena, start, end)
+        } else {
+            // A batch without the padding that it owes.
+            let mut buffer = batch.bytes(value).to_vec();
+            buffer.extend([0; PADDING]);
+            self.shred(&buffer, 0, end - start)
+        };
+        match result {
+            Ok(raw) => {
+                if raw {
+                    self.raw.put(self.rows, batch.bytes(value));
+                }
+                self.kafka.append(batch, record);
+                self.rows += 1;
+            }
+            Err(fault) => {
+                self.columns.truncate(self.rows);
+                rejects.push(fault.reject(index));
+            }
+        }
+    }
+
+    /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
+    fn shred(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
+        let (start, end) = self.options.framing.unwrap(buffer, start, end).map_err(Refused::Frame)?;
+        let mut run = Run::new(&self.plan, &mut self.columns, buffer);
+        match (run.record(start, end, self.rows), run.refusal) {
+            (Ok(()), None) => return Ok(run.raw),
+            (Ok(()), Some(refusal)) if !run.overwritten => return Err(Refused::Fault(self.fault(refusal))),
+            _ => {}
+        }
+        self.columns.truncate(self.rows);
+        let plain = normalize(&self.plan, buffer, start, end).map_err(Refused::Fault)?;
+        let mut run = Run::new(&self.plan, &mut self.columns, &plain.buffer);
+        match (run.record(0, plain.end, self.rows), run.refusal) {
+            (Ok(()), None) => Ok(run.raw || plain.raw),
+            (Ok(()), Some(refusal)) => Err(Refused::Fault(self.fault(refusal))),
+            // The plain form of a well-formed record is neither, unless the two readers disagree.
+            (Err(Stop::Malformed(code)), _) => Err(Refused::Fault(Fault { code, path: String::new(), at: None })),
+            (Err(Stop::Irregular), _) => {
+                Err(Refused::Fault(Fault { code: RejectCode::Validation, path: String::new(), at: None }))
+            }
+        }
+    }
+
+    fn fault(&self, refusal: Refusal) -> Fault {
+        let path = self.plan.nodes.get(refusal.node as usize).map(|node| node.field_path(refusal.field as usize));
+        Fault { code: refusal.code, path: path.unwrap_or_default(), at: None }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = rows;
+        self.columns.truncate(rows);
+        self.kafka.truncate(rows);
+        self.raw.truncate(rows);
+        self.tombstones.truncate(self.tombstones.partition_point(|row| *row < rows));
+    }
+
+    fn assemble(&mut self) -> Result<RecordBatch, ArrowError> {
+        let rows = std::mem::take(&mut self.rows);
+        let tombstones = std::mem::take(&mut self.tombstones);
+        let nulls = (!tombstones.is_empty()).then(|| {
+            let mut present = vec![true; rows];
+            tombstones.iter().for_each(|row| present[*row] = false);
+            NullBuffer::new(BooleanBuffer::from(present))
+        });
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        for output in &self.plan.outputs {
+            arrays.push(self.columns.take(&self.plan, output, rows, nulls.as_ref())?);
+        }
+        self.columns.restart();
+        arrays.push(self.kafka.take()?);
+        let raw_type = self.schema.field(self.schema.fields().len() - 1).data_type();
+        arrays.push(self.raw.take(rows, None, raw_type)?);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+    }
+}
+
+/// Why a record is no row.
+enum Refused {
+    Frame(&'static str),
+    Fault(Fault),
+}
+
+impl Refused {
+    fn reject(self, record: usize) -> Reject {
+        match self {
+            Refused::Frame(reason) => Reject { record, code: RejectCode::BadFrame, detail: reason.to_owned() },
+            Refused::Fault(fault) => reject(record, fault),
+        }
+    }
+}
+
+fn reject(record: usize, fault: Fault) -> Reject {
+    let reason = match fault.code {
+        RejectCode::Truncated => "the data ends inside a value",
+        RejectCode::BadVarint => "a varint of more than ten bytes",
+        RejectCode::BadTag => "a tag with field number 0, wire type 6 or 7, or more than 32 bits",
+        RejectCode::BadGroup => "the end of a group that is not open",
+        RejectCode::BadLength => "a length of 2 GiB or more",
+        RejectCode::InvalidUtf8 => "a string that is not UTF-8",
+        RejectCode::TooDeep => "more than 100 messages nested in each other",
+        RejectCode::RequiredMissing => "a required field is missing",
+        RejectCode::OutOfRange => "a value that its column cannot hold",
+        _ => "not a valid message",
+    };
+    let mut detail = if fault.path.is_empty() { reason.to_owned() } else { format!("{}: {reason}", fault.path) };
+    if let Some(at) = fault.at {
+        detail.push_str(&format!(", at byte {at}"));
+    }
+    Reject { record, code: fault.code, detail }
+}
+
+/// Bytes that a record adds at most to any one column.
+fn record_bytes(batch: &RawBatch, index: usize) -> usize {
+    let record = &batch.records[index];
+    let value = record.value.map_or(0, |value| (value.end - value.start) as usize);
+    value.max(KafkaColumns::bytes_of(batch, record))
+}

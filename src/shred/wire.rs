@@ -1,0 +1,229 @@
+//! Primitives of the Protobuf wire format, over a buffer with [`PADDING`] readable bytes behind every message.
+//!
+//! The padding lets a primitive load eight bytes at any position of a message without a check of its own; where a
+//! value ends behind its message, the caller sees that the position moved past the end.
+
+use crate::batch::{RawBatch, RejectCode};
+
+/// Readable bytes behind a message.
+pub const PADDING: usize = RawBatch::PADDING;
+
+/// Messages, groups and map entries that may be nested below the record's own message: the limit that the official
+/// parsers share.
+pub const DEPTH_MAX: u32 = 100;
+
+pub const VARINT: u32 = 0;
+pub const FIXED64: u32 = 1;
+pub const LENGTH: u32 = 2;
+pub const START_GROUP: u32 = 3;
+pub const END_GROUP: u32 = 4;
+pub const FIXED32: u32 = 5;
+
+#[inline(always)]
+pub fn load8(buffer: &[u8], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&buffer[at..at + 8]);
+    u64::from_le_bytes(bytes)
+}
+
+#[inline(always)]
+pub fn load4(buffer: &[u8], at: usize) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&buffer[at..at + 4]);
+    u32::from_le_bytes(bytes)
+}
+
+/// The varint at `at` and the position behind it, which may lie past the message's end; `None` if it has more than
+/// ten bytes. Bits past the 64th are dropped, as upb and C++ do.
+#[inline(always)]
+pub fn varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
+    let word = load8(buffer, at);
+    if word & 0x80 == 0 {
+        return Some((word & 0x7f, at + 1));
+    }
+    let stops = !word & 0x8080_8080_8080_8080;
+    if stops == 0 {
+        return varint_long(buffer, at);
+    }
+    // Everything up to the first byte without a continuation bit, then seven bits of each byte closed up.
+    let kept = word & (stops ^ (stops - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (kept & 0x007f_007f_007f_007f) | ((kept & 0x7f00_7f00_7f00_7f00) >> 1);
+    let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    let value = (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4);
+    Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
+}
+
+#[cold]
+#[inline(never)]
+fn varint_long(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
+    let mut value = 0u64;
+    for (index, byte) in buffer[at..at + 10].iter().enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, at + index + 1));
+        }
+    }
+    None
+}
+
+/// Why [`varint`] failed at `at`: what follows the message's end is not its own.
+#[cold]
+pub fn varint_fault(at: usize, end: usize) -> RejectCode {
+    if end.saturating_sub(at) < 10 { RejectCode::Truncated } else { RejectCode::BadVarint }
+}
+
+/// A varint that ends within the message.
+pub fn bounded_varint(buffer: &[u8], at: usize, end: usize) -> Result<(u64, usize), RejectCode> {
+    let (value, next) = varint(buffer, at).ok_or_else(|| varint_fault(at, end))?;
+    if next > end { Err(RejectCode::Truncated) } else { Ok((value, next)) }
+}
+
+/// The tag at `at` and the position behind it. At most five bytes and 32 bits, as in upb and C++; never field 0.
+pub fn tag(buffer: &[u8], at: usize, end: usize) -> Result<(u32, usize), RejectCode> {
+    let (value, next) = bounded_varint(buffer, at, end)?;
+    let tag = u32::try_from(value).map_err(|_| RejectCode::BadTag)?;
+    if next - at > 5 || tag >> 3 == 0 || tag & 7 > FIXED32 { Err(RejectCode::BadTag) } else { Ok((tag, next)) }
+}
+
+/// The bytes `(start, end)` of a length-delimited value whose length stands at `at`.
+#[inline(always)]
+pub fn length(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
+    let Some((length, start)) = varint(buffer, at) else { return Err(varint_fault(at, end)) };
+    if start <= end && length <= (end - start) as u64 {
+        Ok((start, start + length as usize))
+    } else {
+        Err(length_fault(length, start, end))
+    }
+}
+
+#[cold]
+fn length_fault(length: u64, start: usize, end: usize) -> RejectCode {
+    // upb refuses i32::MAX itself too.
+    if start <= end && length >= i32::MAX as u64 { RejectCode::BadLength } else { RejectCode::Truncated }
+}
+
+/// The position behind the value of `tag`, whatever it is; `at` is behind the tag, `depth` the messages around it.
+pub fn skip(buffer: &[u8], at: usize, end: usize, tag: u32, depth: u32) -> Result<usize, RejectCode> {
+    let next = match tag & 7 {
+        VARINT => bounded_varint(buffer, at, end)?.1,
+        FIXED64 => at + 8,
+        FIXED32 => at + 4,
+        LENGTH => length(buffer, at, end)?.1,
+        START_GROUP => return skip_group(buffer, at, end, tag, depth + 1),
+        END_GROUP => return Err(RejectCode::BadGroup),
+        _ => return Err(RejectCode::BadTag),
+    };
+    if next > end { Err(RejectCode::Truncated) } else { Ok(next) }
+}
+
+/// Recursion is bounded by [`DEPTH_MAX`].
+fn skip_group(buffer: &[u8], mut at: usize, end: usize, start: u32, depth: u32) -> Result<usize, RejectCode> {
+    if depth > DEPTH_MAX {
+        return Err(RejectCode::TooDeep);
+    }
+    while at < end {
+        let (tag, next) = self::tag(buffer, at, end)?;
+        if tag & 7 == END_GROUP {
+            return if tag >> 3 == start >> 3 { Ok(next) } else { Err(RejectCode::BadGroup) };
+        }
+        at = skip(buffer, next, end, tag, depth)?;
+    }
+    Err(RejectCode::Truncated)
+}
+
+#[inline(always)]
+pub fn zigzag32(value: u64) -> i32 {
+    let value = value as u32;
+    (value >> 1) as i32 ^ -((value & 1) as i32)
+}
+
+#[inline(always)]
+pub fn zigzag64(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Appends a varint in its shortest form.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn padded(bytes: &[u8]) -> (Vec<u8>, usize) {
+        let mut buffer = bytes.to_vec();
+        buffer.extend([0; PADDING]);
+        (buffer, bytes.len())
+    }
+
+    #[test]
+    fn varints_of_every_length() {
+        for shift in 0..64 {
+            for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift] {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, value);
+                let (buffer, end) = padded(&bytes);
+                assert_eq!(bounded_varint(&buffer, 0, end), Ok((value, end)), "{value}");
+                // Cut anywhere, it is truncated, whatever follows.
+                for cut in 1..end {
+                    assert_eq!(bounded_varint(&buffer, 0, cut), Err(RejectCode::Truncated), "{value} cut at {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn overlong_varints() {
+        let (buffer, end) = padded(&[0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]);
+        assert_eq!(bounded_varint(&buffer, 0, end), Ok((1, 10)));
+        let (buffer, end) = padded(&[0xff; 11]);
+        assert_eq!(bounded_varint(&buffer, 0, end), Err(RejectCode::BadVarint));
+        let (buffer, end) = padded(&[0xff; 9]);
+        assert_eq!(bounded_varint(&buffer, 0, end), Err(RejectCode::Truncated));
+    }
+
+    #[test]
+    fn tags() {
+        let check = |bytes: &[u8], expected| {
+            let (buffer, end) = padded(bytes);
+            assert_eq!(tag(&buffer, 0, end), expected, "{bytes:x?}");
+        };
+        check(&[0x08], Ok((8, 1)));
+        check(&[0x88, 0x80, 0x00], Ok((8, 3)));
+        check(&[0x88, 0x80, 0x80, 0x80, 0x00], Ok((8, 5)));
+        check(&[0x88, 0x80, 0x80, 0x80, 0x80, 0x00], Err(RejectCode::BadTag));
+        check(&[0xff, 0xff, 0xff, 0xff, 0x1f], Err(RejectCode::BadTag));
+        check(&[0xfd, 0xff, 0xff, 0xff, 0x0f], Ok((u32::MAX - 2, 5)));
+        check(&[0x00], Err(RejectCode::BadTag));
+        check(&[0x05], Err(RejectCode::BadTag));
+        check(&[0x0e], Err(RejectCode::BadTag));
+        check(&[0x0f], Err(RejectCode::BadTag));
+        check(&[0x88], Err(RejectCode::Truncated));
+    }
+
+    #[test]
+    fn skipping() {
+        let check = |bytes: &[u8], expected| {
+            let (buffer, end) = padded(bytes);
+            let (first, at) = tag(&buffer, 0, end).unwrap();
+            assert_eq!(skip(&buffer, at, end, first, 0), expected, "{bytes:x?}");
+        };
+        check(&[0x0b, 0x08, 0x01, 0x0c], Ok(4));
+        check(&[0x0b, 0x13, 0x14, 0x0c], Ok(4));
+        check(&[0x0b, 0x14], Err(RejectCode::BadGroup));
+        check(&[0x0b, 0x08, 0x01], Err(RejectCode::Truncated));
+        check(&[0x0c], Err(RejectCode::BadGroup));
+        check(&[0x0a, 0x02, 0x00], Err(RejectCode::Truncated));
+        check(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f], Err(RejectCode::BadLength));
+        check(&[0x09, 0, 0, 0, 0, 0, 0, 0], Err(RejectCode::Truncated));
+        check(&[0x0d, 0, 0, 0], Err(RejectCode::Truncated));
+        let nested = |groups: usize| [vec![0x0b; groups], vec![0x0c; groups]].concat();
+        check(&nested(100), Ok(200));
+        check(&nested(101), Err(RejectCode::TooDeep));
+    }
+}
