@@ -34,7 +34,7 @@ impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
     pub(super) fn take(&mut self, rows: usize, parent: Option<&NullBuffer>) -> (ScalarBuffer<T>, Option<NullBuffer>) {
         let next = Vec::with_capacity(self.values.len());
         let mut values = std::mem::replace(&mut self.values, next);
-        values.resize(rows, self.fill);
+        values.resize(rows, T::default());
         let nulls = match &mut self.valid {
             Some(valid) => valid.take(rows),
             None => parent.cloned(),

@@ -40,14 +40,12 @@ pub struct Primitive<T> {
     pub values: Vec<T>,
     /// Set where a value is; `None` where absence is the default or the parent's.
     pub valid: Option<Bits>,
-    /// What stands in rows without a value.
-    pub fill: T,
     pub space: u32,
 }
 
 impl<T: Copy + Default> Primitive<T> {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Primitive { values: Vec::new(), valid: nullable.then(Bits::default), fill: T::default(), space }
+        Primitive { values: Vec::new(), valid: nullable.then(Bits::default), space }
     }
 
     /// Puts a value into a row; false if the row had one, which is overwritten.
@@ -58,7 +56,7 @@ impl<T: Copy + Default> Primitive<T> {
         if length == row {
             self.values.push(value);
         } else if length < row {
-            self.values.resize(row, self.fill);
+            self.values.resize(row, T::default());
             self.values.push(value);
         } else {
             self.values[row] = value;
@@ -72,7 +70,7 @@ impl<T: Copy + Default> Primitive<T> {
     /// A row that is null although its field was there.
     pub fn put_null(&mut self, row: usize) -> bool {
         let fresh = self.values.len() <= row;
-        self.values.resize(row + 1, self.fill);
+        self.values.resize(row + 1, T::default());
         fresh
     }
 

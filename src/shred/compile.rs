@@ -367,8 +367,6 @@ impl Compiler<'_> {
         value.output = Output::Values { column, data_type: arrow.clone() };
         if let Leaf::EnumName(id) | Leaf::EnumNumber(id) = leaf {
             value.node = self.enumeration(id);
-            let enumeration = &self.plan.enums[value.node as usize];
-            self.columns.i32s[value.column as usize].fill = enumeration.default;
             if let Leaf::EnumName(_) = leaf {
                 self.plan.enum_columns.push((value.column, value.node));
                 value.output = Output::EnumName { column: value.column, enumeration: value.node };

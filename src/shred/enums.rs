@@ -13,8 +13,6 @@ pub struct Enumeration {
     base: i32,
     dense: Vec<Option<Range<usize>>>,
     sparse: HashMap<i32, Range<usize>>,
-    /// What a value that is not set is: zero in an open enumeration, the first value declared in a closed one.
-    pub default: i32,
     /// The most bytes that a value takes as text, a number's digits included.
     pub name_bytes_max: usize,
 }
@@ -41,11 +39,7 @@ impl Enumeration {
                 dense[(i64::from(number) - i64::from(base)) as usize] = Some(name);
             }
         }
-        let default = match definition.values.first() {
-            Some(first) if definition.closed => first.number,
-            _ => 0,
-        };
-        Enumeration { names, base, dense, sparse: by_number, default, name_bytes_max }
+        Enumeration { names, base, dense, sparse: by_number, name_bytes_max }
     }
 
     /// The name of a number, if it has one.
@@ -78,6 +72,6 @@ mod tests {
         );
         let far = enumeration(true, &[("HIGH", i32::MAX), ("LOW", i32::MIN)]);
         assert_eq!([i32::MIN, 0, i32::MAX].map(|number| far.name(number)), [Some("LOW"), None, Some("HIGH")]);
-        assert_eq!((close.default, far.default, close.name_bytes_max), (0, i32::MAX, 11));
+        assert_eq!(close.name_bytes_max, 11);
     }
 }

@@ -165,7 +165,8 @@ impl<'a> Normalizer<'a> {
             }
             let number = || wire::varint(self.buffer, next).map_or(0, |(value, _)| value as i32);
             if field.op == Op::EnumClosed && self.plan.enums[field.node as usize].name(number()).is_none() {
-                self.raw = true;
+                // In an entry that counts, a later value has overwritten it (`key`).
+                self.raw |= node.key.is_none();
             } else {
                 occurrences.push(Occurrence { field: index, at: next, start, end: stop, alive: true });
             }

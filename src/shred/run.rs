@@ -558,8 +558,11 @@ impl Columns {
 
     /// Whether two of these rows of a map's key column are equal.
     fn has_duplicate(&self, key: ColumnRef, rows: std::ops::Range<usize>) -> bool {
-        fn among<T: Copy>(column: &Primitive<T>, rows: std::ops::Range<usize>) -> impl Iterator<Item = T> {
-            rows.map(|row| column.values.get(row).copied().unwrap_or(column.fill))
+        fn among<T: Copy + std::default::Default>(
+            column: &Primitive<T>,
+            rows: std::ops::Range<usize>,
+        ) -> impl Iterator<Item = T> {
+            rows.map(|row| column.values.get(row).copied().unwrap_or_default())
         }
         match key {
             ColumnRef::Bool(index) => duplicate(among(&self.bools[index as usize], rows)),

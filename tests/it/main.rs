@@ -4,6 +4,7 @@ mod catalog_faults;
 mod catalogs;
 mod cli;
 mod interop;
+mod shred;
 mod source;
 mod storage;
 mod support;

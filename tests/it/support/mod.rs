@@ -1,6 +1,10 @@
 //! What the tests stand on: real and embedded parts, started on demand.
 
 pub mod broker;
+pub mod cells;
+pub mod corpus;
+pub mod oracle;
 pub mod parts;
 pub mod proxy;
 pub mod tables;
+pub mod wire;

@@ -1,0 +1,104 @@
+//! The schemas of `tests/corpus/proto`, and random messages of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use buffa_descriptor::DescriptorPool;
+use calve::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, TimestampType};
+use calve::config::{OnIncompatible, SchemaSource};
+use calve::schema::mapping::{Mapping, Options};
+use calve::schema::model::{MessageId, Pool};
+use calve::schema::{load, model};
+
+#[path = "../../corpus/generate.rs"]
+pub mod generate;
+
+/// The topic messages of the corpus.
+pub const MESSAGES: [&str; 15] = [
+    "corpus.event.Event",
+    "corpus.flat.Flat",
+    "corpus.deep.Deep",
+    "corpus.wide.Wide",
+    "corpus.repeated.Repeated",
+    "corpus.maps.Maps",
+    "corpus.bytes.Blob",
+    "corpus.tiny.Tiny",
+    "corpus.large.Document",
+    "corpus.legacy.Legacy",
+    "corpus.shuffled.Shuffled",
+    "corpus.known.Known",
+    "corpus.oneofs.Oneofs",
+    "corpus.enums.Enums",
+    "corpus.numbers.Numbers",
+];
+
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/proto")
+}
+
+pub struct Corpus {
+    pub pool: Arc<Pool>,
+    /// The same types for buffa's reflection.
+    pub descriptors: Arc<DescriptorPool>,
+}
+
+impl Corpus {
+    pub fn load() -> Self {
+        let pool = load(&SchemaSource::Protos(folder())).expect("the corpus is valid");
+        let mut compiler = protox::Compiler::new([folder()]).expect("the folder is there");
+        compiler.include_imports(true);
+        for file in std::fs::read_dir(folder()).expect("the folder is there") {
+            let path = file.expect("the folder can be read").path();
+            if path.extension().is_some_and(|extension| extension == "proto") {
+                compiler.open_file(&path).expect("the corpus is valid");
+            }
+        }
+        let set = compiler.encode_file_descriptor_set();
+        Corpus { pool, descriptors: Arc::new(DescriptorPool::decode(&set).expect("the corpus is valid")) }
+    }
+
+    pub fn id(&self, name: &str) -> MessageId {
+        self.pool.find(name).unwrap_or_else(|| panic!("the corpus has no {name}"))
+    }
+
+    pub fn mapping(&self, name: &str) -> Mapping {
+        let options = Options { columns_max: 2000, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+        match Mapping::create(self.pool.clone(), self.id(name), &options) {
+            Ok(mapping) => mapping,
+            Err(faults) => {
+                panic!("{name}: {}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+}
+
+/// Values as the records of a batch, from offset 0.
+pub fn batch<'a>(values: impl IntoIterator<Item = Option<&'a [u8]>>) -> RawBatch {
+    let mut batch = RawBatch {
+        topic: "corpus".into(),
+        partition: 3,
+        range: OffsetRange { from: 0, to: 0 },
+        records: Vec::new(),
+        headers: Vec::new(),
+        arena: Vec::new(),
+        permit: Permit::default(),
+    };
+    for value in values {
+        let value = value.map(|value| {
+            let start = batch.arena.len() as u32;
+            batch.arena.extend_from_slice(value);
+            Span { start, end: batch.arena.len() as u32 }
+        });
+        batch.records.push(RawRecord {
+            offset: batch.range.to,
+            timestamp_ms: 1_700_000_000_000 + batch.range.to,
+            timestamp_type: TimestampType::CreateTime,
+            key: None,
+            value,
+            headers: Span { start: 0, end: 0 },
+        });
+        batch.range.to += 1;
+    }
+    batch.arena.extend([0xff; RawBatch::PADDING]);
+    batch
+}
