@@ -52,7 +52,7 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
     }
     let own: &[&str] = match kind {
         CatalogKind::Sql => &["uri"],
-        CatalogKind::Rest => &["uri", "prefix", "token"],
+        CatalogKind::Rest => &["uri", "prefix", "token", "rest.client.socket-timeout-ms"],
         CatalogKind::Glue => &[],
     };
     let known = || own.iter().chain(EVERYWHERE).copied();

@@ -6,5 +6,6 @@ mod cli;
 mod interop;
 mod shred;
 mod source;
+mod rest_protocol;
 mod storage;
 mod support;

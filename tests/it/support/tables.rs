@@ -36,21 +36,27 @@ pub fn creation() -> Creation {
     Creation { schema, partition_spec, sort_order: SortOrder::unsorted_order(), properties }
 }
 
-/// What a fenced append of `id` sends: a snapshot on top of the base's, if main is still there.
+/// What a fenced append of `id` sends: a snapshot on top of the base's, if main is still there. The data stays what it
+/// is: the head's manifests, or none.
 pub async fn append(base: &Table, id: &str) -> (Vec<TableRequirement>, Vec<TableUpdate>) {
     let metadata = base.metadata();
-    let head = metadata.current_snapshot_id();
-    let snapshot_id = i64::from(rand::random::<u32>()) << 20 | i64::from(rand::random::<u16>()) | 1;
-    // The data stays what it is: the head's manifests, or none.
     let manifests = match metadata.current_snapshot() {
         Some(head) => head.manifest_list().to_owned(),
         None => {
-            let manifests = format!("{}/metadata/snap-{snapshot_id}.avro", metadata.location());
+            let manifests = format!("{}/metadata/snap-{}.avro", metadata.location(), uuid::Uuid::new_v4());
             let output = base.file_io().new_output(&manifests).unwrap().writer().await.unwrap();
-            ManifestListWriter::v2(output, snapshot_id, head, metadata.next_sequence_number()).close().await.unwrap();
+            ManifestListWriter::v2(output, 1, None, metadata.next_sequence_number()).close().await.unwrap();
             manifests
         }
     };
+    append_manifests(base, id, manifests)
+}
+
+/// The same with a manifest list of the caller's.
+pub fn append_manifests(base: &Table, id: &str, manifests: String) -> (Vec<TableRequirement>, Vec<TableUpdate>) {
+    let metadata = base.metadata();
+    let head = metadata.current_snapshot_id();
+    let snapshot_id = i64::from(rand::random::<u32>()) << 20 | i64::from(rand::random::<u16>()) | 1;
     let summary = Summary {
         operation: Operation::Append,
         additional_properties: HashMap::from([("calve.commit-id".to_owned(), id.to_owned())]),

@@ -4,9 +4,11 @@
 //! that of several writers with the same base exactly one wins. The statement is sent once: whether to try again is
 //! the committer's decision.
 
+mod address;
+mod failure;
+
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,9 +20,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row};
 
+use self::address::{database_url, make_folder};
+use self::failure::{connection_lost, said};
 use super::error::one_line;
 use super::metadata::{self, Next};
-use super::storage::{self, Storage};
+use super::storage::Storage;
 use super::{Catalog, Creation, Error, Result};
 use crate::config;
 
@@ -440,108 +444,39 @@ fn joined(namespace: &NamespaceIdent) -> Result<String> {
     Ok(namespace.join("."))
 }
 
-/// The path of a SQLite URI in SQLAlchemy's spelling (`sqlite:////absolute`) or ours (`sqlite:///absolute`).
-fn sqlite_path(uri: &str) -> Option<String> {
-    let rest = uri.strip_prefix("jdbc:").unwrap_or(uri).strip_prefix("sqlite:")?;
-    let rest = rest.split_once('?').map_or(rest, |(path, _)| path);
-    Some(format!("/{}", rest.trim_start_matches('/')))
-}
-
-/// What sqlx connects to.
-fn database_url(uri: &str) -> std::result::Result<String, String> {
-    if let Some(path) = sqlite_path(uri) {
-        if path == "/" || uri.contains(":memory:") {
-            return Err("a SQLite catalog needs a file, as in sqlite:///warehouse/catalog.db".to_owned());
-        }
-        // sqlx decodes percent signs in the path.
-        let mut url = url::Url::parse("sqlite:///").map_err(|error| error.to_string())?;
-        url.set_path(&path.replace('%', "%25"));
-        return Ok(format!("{url}?mode=rwc"));
-    }
-    let url = uri.strip_prefix("jdbc:").unwrap_or(uri);
-    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
-    // SQLAlchemy puts the driver into the scheme: postgresql+psycopg2.
-    match scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme) {
-        "postgres" | "postgresql" if !rest.is_empty() => Ok(format!("postgres://{rest}")),
-        // Never the URI itself: it may hold a password.
-        _ => Err("uri is neither sqlite:///PATH nor postgresql://USER@HOST/DATABASE".to_owned()),
-    }
-}
-
-async fn make_folder(catalog: &str, uri: &str) -> Result<()> {
-    let Some(path) = sqlite_path(uri) else { return Ok(()) };
-    let made = tokio::task::spawn_blocking(move || match Path::new(&path).parent() {
-        Some(folder) => storage::create_folder(folder).map_err(|error| format!("{}: {error}", folder.display())),
-        None => Ok(()),
-    })
-    .await;
-    match made {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Error::Refused(format!("catalog {catalog}: cannot make the folder {error}"))),
-        Err(error) => Err(Error::Unavailable(format!("catalog {catalog}: {error}"))),
-    }
-}
-
-/// Postgres's classes for a connection that ended: what the statement did is not known.
-fn connection_lost(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
-}
-
-/// A database's answer, sorted by what it means for the caller when nothing depends on the statement's outcome.
-fn said(catalog: &str, what: &str, error: sqlx::Error) -> Error {
-    let line = format!("catalog {catalog}: {what}: {}", one_line(&error));
-    match &error {
-        sqlx::Error::Database(refusal) => {
-            if refusal.is_unique_violation() {
-                return Error::AlreadyExists(line);
-            }
-            let code = refusal.code();
-            let code = code.as_deref().unwrap_or_default();
-            // SQLite's extended codes keep the primary one in their low byte: 5 busy, 6 locked.
-            let sqlite_busy =
-                code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6)) && code.len() < 5;
-            // Postgres: serialization failures and deadlocks (40), no resources (53), shut down or starting (57P).
-            let passing = sqlite_busy
-                || connection_lost(refusal.as_ref())
-                || (code.len() == 5 && (code.starts_with("40") || code.starts_with("53")));
-            if passing { Error::Unavailable(line) } else { Error::Refused(line) }
-        }
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => Error::Unavailable(line),
-        _ => Error::Refused(line),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn uris_of_every_spelling() {
-        for (uri, url) in [
-            ("sqlite:///srv/c.db", "sqlite:///srv/c.db?mode=rwc"),
-            ("sqlite:////srv/c.db", "sqlite:///srv/c.db?mode=rwc"),
-            ("jdbc:sqlite:/srv/c.db", "sqlite:///srv/c.db?mode=rwc"),
-            ("sqlite:///srv/a b#1%20.db", "sqlite:///srv/a%20b%231%2520.db?mode=rwc"),
-            ("postgresql://u:p@h:1/d", "postgres://u:p@h:1/d"),
-            ("postgresql+psycopg2://u:p@h:1/d", "postgres://u:p@h:1/d"),
-            ("jdbc:postgresql://h/d", "postgres://h/d"),
-        ] {
-            assert_eq!(database_url(uri).as_deref(), Ok(url), "{uri}");
-        }
-        for refused in ["sqlite://", "sqlite:///:memory:", "mysql://u:secret@h/d", "postgresql:"] {
-            let error = database_url(refused).unwrap_err();
-            assert!(!error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
     fn namespaces_must_read_back() {
         assert_eq!(joined(&NamespaceIdent::from_strs(["a", "b"]).unwrap()).unwrap(), "a.b");
         assert!(matches!(joined(&NamespaceIdent::new("a.b".to_owned())), Err(Error::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn several_tables_move_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let properties = [("uri", format!("sqlite:///{}/c.db", folder.path().display())), ("warehouse", "/w".into())];
+        let config = config::Catalog {
+            name: "local".to_owned(),
+            kind: config::CatalogKind::Sql,
+            properties: properties.map(|(key, value)| (key.to_owned(), value)).into(),
+        };
+        let catalog = Sql::open(&config).await.unwrap();
+        let [main, quarantine] = ["main", "quarantine"].map(|name| TableIdent::from_strs(["n", name]).unwrap());
+        for ident in [&main, &quarantine] {
+            let insert = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location) \
+                          VALUES ('local', 'n', $1, 'one')";
+            catalog.execute(sqlx::query(insert).bind(&ident.name)).await.unwrap();
+        }
+        let swap = |ident, from, to| Swap { ident, from, to };
+        let late = catalog.swap(&[swap(&main, "one", "two"), swap(&quarantine, "not there any more", "two")]).await;
+        assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
+        assert_eq!(catalog.location(&main).await.unwrap().as_deref(), Some("one"));
+        catalog.swap(&[swap(&main, "one", "two"), swap(&quarantine, "one", "two")]).await.unwrap();
+        for ident in [&main, &quarantine] {
+            assert_eq!(catalog.location(ident).await.unwrap().as_deref(), Some("two"));
+        }
     }
 }

@@ -5,23 +5,25 @@
 //! itself leaves the table unchanged, everything else (5xx, time-outs, a cut connection, an answer that makes no
 //! sense, a gateway's 408 or 429) may hide a commit that was applied.
 
+mod answer;
+mod idempotency;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, RequestBuilder, StatusCode};
-use serde::Deserialize;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
-use uuid::Uuid;
 
+use self::answer::{
+    CommittedTable, ErrorAnswer, ErrorModel, Failure, LoadedTable, Page, ServerConfig, page_title, settled,
+};
 use super::error::{clip, one_line};
 use super::storage::Storage;
 use super::{Catalog, Creation, Error, Result, metadata};
@@ -37,8 +39,6 @@ const SOCKET_TIMEOUT: &str = "rest.client.socket-timeout-ms";
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Namespaces below one another that a listing follows.
 const NAMESPACE_LEVELS_MAX: usize = 16;
-/// The snapshot summary's key that names a commit (see [`crate::commit`]).
-const COMMIT_ID: &str = "calve.commit-id";
 
 pub struct Rest {
     name: String,
@@ -61,111 +61,6 @@ impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest").field("name", &self.name).field("root", &self.root).finish_non_exhaustive()
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-struct ServerConfig {
-    #[serde(default)]
-    defaults: BTreeMap<String, Option<String>>,
-    #[serde(default)]
-    overrides: BTreeMap<String, Option<String>>,
-    idempotency_key_lifetime: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct LoadedTable {
-    metadata_location: Option<String>,
-    metadata: TableMetadata,
-    #[serde(default)]
-    config: Option<HashMap<String, String>>,
-    #[serde(default)]
-    storage_credentials: Option<Vec<StorageCredential>>,
-}
-
-#[derive(Deserialize)]
-struct StorageCredential {
-    prefix: String,
-    config: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct CommittedTable {
-    #[serde(rename = "metadata-location")]
-    metadata_location: String,
-    metadata: TableMetadata,
-}
-
-#[derive(Deserialize)]
-struct Page<T> {
-    #[serde(alias = "namespaces", alias = "identifiers", default = "Vec::new")]
-    items: Vec<T>,
-    #[serde(rename = "next-page-token")]
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ErrorAnswer {
-    error: ErrorModel,
-}
-
-#[derive(Deserialize)]
-struct ErrorModel {
-    message: Option<String>,
-    r#type: Option<String>,
-}
-
-/// A request that did not succeed.
-struct Failure {
-    /// `None`: no answer.
-    status: Option<StatusCode>,
-    /// Whether the server may have seen it.
-    sent: bool,
-    line: String,
-}
-
-impl Failure {
-    /// For requests that change nothing, or may be repeated.
-    fn plain(self) -> Error {
-        match self.status {
-            None => Error::Unavailable(self.line),
-            Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
-            Some(StatusCode::CONFLICT) => Error::AlreadyExists(self.line),
-            Some(status) if passing(status) => Error::Unavailable(self.line),
-            Some(_) => Error::Refused(self.line),
-        }
-    }
-
-    fn commit(self) -> Error {
-        match self.status {
-            None if !self.sent => Error::Unavailable(self.line),
-            None => Error::Unknown(self.line),
-            Some(StatusCode::CONFLICT) => Error::Conflict(self.line),
-            Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
-            Some(status) if status.is_client_error() && !passing(status) => Error::Refused(self.line),
-            Some(_) => Error::Unknown(self.line),
-        }
-    }
-
-    /// Like a commit, but a conflict says that the name is taken.
-    fn create(self) -> Error {
-        match self.status {
-            Some(StatusCode::CONFLICT) => Error::AlreadyExists(self.line),
-            _ => self.commit(),
-        }
-    }
-}
-
-/// What a web server's error page says; other text as it is.
-fn page_title(body: &str) -> &str {
-    let title = body.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
-    title.map_or(body, |(title, _)| title)
-}
-
-/// Statuses that time may heal.
-fn passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
 impl Rest {
@@ -447,8 +342,9 @@ impl Catalog for Rest {
         let ident = base.identifier();
         let mut request = self.request(Method::POST, &self.table_path(ident));
         if self.idempotent {
-            request = request.header("Idempotency-Key", idempotency_key(base, &updates).to_string());
+            request = request.header("Idempotency-Key", idempotency::key(base, &updates).to_string());
         }
+        let updates = with_spec_ids(base, updates);
         let request = request.json(&json!({ "identifier": ident, "requirements": requirements, "updates": updates }));
         let at = |failure: Failure| failure.commit().at(format_args!("table {ident}"));
         let answer = self.send(request).await.map_err(at)?;
@@ -463,30 +359,6 @@ impl Catalog for Rest {
         self.send(request).await.map_err(|failure| failure.plain().at(format_args!("table {ident}")))?;
         Ok(())
     }
-}
-
-/// The key of one change of one base, a UUID of version 7 as the protocol wants it.
-///
-/// The same commit tried again on the same base gets the same key: if the first request is still under way, the server
-/// answers both alike. On another base it is another request, and a replayed conflict would be wrong for ever.
-fn idempotency_key(base: &Table, updates: &[TableUpdate]) -> Uuid {
-    let commit_id = updates.iter().find_map(|update| match update {
-        TableUpdate::AddSnapshot { snapshot } => snapshot.summary().additional_properties.get(COMMIT_ID),
-        _ => None,
-    });
-    let Some(commit_id) = commit_id else { return Uuid::now_v7() };
-    let metadata = base.metadata();
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, commit_id, metadata.uuid(), metadata.current_snapshot_id(), base.metadata_location()).hash(&mut hasher);
-        hasher.finish().to_be_bytes()
-    };
-    let (first, second) = (half(0), half(1));
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&first);
-    random[8..].copy_from_slice(&second[..2]);
-    let millis = u64::try_from(metadata.last_updated_ms()).unwrap_or_default();
-    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
 /// Java's server wants a number on every partition spec, though it goes by the fields.
@@ -507,10 +379,6 @@ fn secret_header(value: &str) -> std::result::Result<HeaderValue, ()> {
     Ok(value)
 }
 
-fn settled(properties: BTreeMap<String, Option<String>>) -> BTreeMap<String, String> {
-    properties.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-}
-
 /// Percent-encodes all but RFC 3986's unreserved characters.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -526,36 +394,6 @@ fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn failure(status: Option<u16>, sent: bool) -> Failure {
-        let status = status.map(|status| StatusCode::from_u16(status).unwrap());
-        Failure { status, sent, line: String::new() }
-    }
-
-    #[test]
-    fn a_commit_is_unknown_unless_it_was_refused() {
-        for status in [408, 425, 429, 500, 501, 502, 503, 504, 507, 302] {
-            assert!(matches!(failure(Some(status), true).commit(), Error::Unknown(_)), "{status}");
-        }
-        for status in [400, 401, 403, 405, 406, 413, 419, 422] {
-            assert!(matches!(failure(Some(status), true).commit(), Error::Refused(_)), "{status}");
-        }
-        assert!(matches!(failure(Some(409), true).commit(), Error::Conflict(_)));
-        assert!(matches!(failure(Some(409), true).create(), Error::AlreadyExists(_)));
-        assert!(matches!(failure(Some(404), true).commit(), Error::NotFound(_)));
-        assert!(matches!(failure(None, true).commit(), Error::Unknown(_)));
-        assert!(matches!(failure(None, false).commit(), Error::Unavailable(_)));
-    }
-
-    #[test]
-    fn reads_are_unavailable_while_it_may_pass() {
-        for status in [408, 429, 500, 502, 503, 504] {
-            assert!(matches!(failure(Some(status), true).plain(), Error::Unavailable(_)), "{status}");
-        }
-        assert!(matches!(failure(Some(401), true).plain(), Error::Refused(_)));
-        assert!(matches!(failure(Some(404), true).plain(), Error::NotFound(_)));
-        assert!(matches!(failure(None, true).plain(), Error::Unavailable(_)));
-    }
 
     #[test]
     fn names_are_encoded() {
