@@ -27,14 +27,20 @@ struct Asked {
 
 type Log = Arc<Mutex<Vec<Asked>>>;
 
+impl Asked {
+    fn of(request: &Request) -> Asked {
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Asked {
+            line: format!("{} {}", request.method(), request.uri()),
+            authorization: header("authorization"),
+            tenant: header("x-tenant"),
+            idempotency_key: header("idempotency-key"),
+        }
+    }
+}
+
 async fn note(State(log): State<Log>, request: Request, next: Next) -> Response {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    log.lock().unwrap().push(Asked {
-        line: format!("{} {}", request.method(), request.uri()),
-        authorization: header("authorization"),
-        tenant: header("x-tenant"),
-        idempotency_key: header("idempotency-key"),
-    });
+    log.lock().unwrap().push(Asked::of(&request));
     next.run(request).await
 }
 
