@@ -567,15 +567,18 @@ async fn delete(table: &Table, files: Vec<String>) {
 }
 
 pub(super) async fn load(catalog: &dyn Catalog, ident: &TableIdent) -> Result<Table> {
-    catalog.load(ident).await.map_err(|error| match error {
-        catalog::Error::NotFound(_) => {
-            Error::halt(format!("table {ident} does not exist in catalog {}", catalog.name()))
-        }
+    catalog.load(ident).await.map_err(|error| not_loaded(catalog, ident, error))
+}
+
+pub(super) fn not_loaded(catalog: &dyn Catalog, ident: &TableIdent, error: catalog::Error) -> Error {
+    let name = catalog.name();
+    match error {
+        catalog::Error::NotFound(_) => Error::halt(format!("table {ident} does not exist in catalog {name}")),
         catalog::Error::Refused(why) => {
-            Error::halt(format!("table {ident}: catalog {} does not let it be loaded: {why}", catalog.name()))
+            Error::halt(format!("table {ident}: catalog {name} does not let it be loaded: {why}"))
         }
-        error => Error::retry(format!("table {ident}: loading it from catalog {} failed: {error}", catalog.name())),
-    })
+        error => Error::retry(format!("table {ident}: loading it from catalog {name} failed: {error}")),
+    }
 }
 
 /// Whether two loads saw the very same state.

@@ -9,6 +9,7 @@
 //! - [`committer`]: the fenced commit, conflicts and lost answers ([`attempt`]).
 //! - [`decide`]: what only a person may decide about a ledger.
 //! - [`create`]: tables made by themselves.
+//! - [`offsets`], [`verify`]: proving coverage from the table alone.
 
 pub mod ancestry;
 pub mod attempt;
@@ -18,7 +19,9 @@ pub mod decide;
 pub mod expire;
 pub mod ledger;
 pub mod manifests;
+pub mod offsets;
 pub mod snapshot;
+pub mod verify;
 
 pub use committer::{Append, Change, Committer, Outcome, Published, SchemaChange};
 pub use ledger::{Ledger, TopicLedger};

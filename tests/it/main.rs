@@ -3,6 +3,7 @@
 mod catalog_faults;
 mod catalogs;
 mod cli;
+mod commit;
 mod interop;
 mod rest_protocol;
 mod shred;
