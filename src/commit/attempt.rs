@@ -17,6 +17,10 @@ use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
 use iceberg::spec::DataFile;
 
+/// Stands, in a property's value, for the id of the snapshot that the property is committed with: a mirror of that
+/// snapshot's summary says so which one it repeats.
+pub const SNAPSHOT_ID: &str = "${snapshot-id}";
+
 /// What is to be committed, once the fence has let it pass.
 #[derive(Debug)]
 pub struct Work<'a> {
@@ -105,6 +109,9 @@ pub async fn prepare(
     if let Some(ledger) = &work.ledger {
         let mirror = Mirror { snapshot: snapshot_id, ledger: ledger.clone() };
         properties.insert(KEY.to_owned(), mirror.to_json());
+    }
+    for value in properties.values_mut().filter(|value| value.contains(SNAPSHOT_ID)) {
+        *value = value.replace(SNAPSHOT_ID, &snapshot_id.to_string());
     }
     if !properties.is_empty() {
         updates.push(TableUpdate::SetProperties { updates: properties });
