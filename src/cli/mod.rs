@@ -16,6 +16,8 @@ mod ledger;
 pub mod output;
 pub mod plan;
 mod probe;
+mod query;
+mod refine;
 mod schema;
 pub mod tables;
 mod topics;
@@ -91,6 +93,10 @@ pub enum Command {
     Schema(schema::Args),
     /// Show or decide what a table says it has
     Ledger(ledger::Args),
+    /// Run SQL over the project's tables
+    Query(query::Args),
+    /// Run refinements, or see what they would do
+    Refine(refine::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -157,6 +163,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => topics::status(args, global).await,
         Command::Ledger(args) => ledger::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
+        Command::Query(args) => query::run(args, global).await,
+        Command::Refine(args) => refine::run(args, global).await,
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => completions::man(Cli::command()),
     }

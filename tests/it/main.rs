@@ -5,6 +5,8 @@ mod catalogs;
 mod cli;
 mod commit;
 mod interop;
+mod query;
+mod refine;
 mod rest_protocol;
 mod shred;
 mod source;

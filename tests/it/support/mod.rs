@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cells;
 pub mod corpus;
 pub mod oracle;
+pub mod lake;
 pub mod parts;
 pub mod proxy;
 pub mod tables;
