@@ -241,7 +241,9 @@ impl Runner {
             properties: [run.mirror()].into(),
         };
         let published = committer.publish(head, &change).await;
-        let target = committer.table().clone();
+        if let Ok(Published::Conflict { .. }) = published {
+            committer.discard(run.id, &staged).await;
+        }
         committer.close().await;
         fail::fail_point!("refine::after_commit", |_| Err(Error::retry("failpoint refine::after_commit")));
         match published {
@@ -254,7 +256,6 @@ impl Runner {
             })),
             Ok(Published::Conflict { head }) => {
                 tracing::info!(target = %model.target, ?head, "somebody else committed to the target, the run starts again");
-                commit::discard(&target, &staged).await;
                 Ok(None)
             }
             // Whether the files are part of the table is not known, so they stay; the next run finds out.

@@ -114,7 +114,6 @@ impl Lake {
         let mut manifest = ManifestWriterBuilder::new(
             io.new_output(format!("{folder}/{}-m0.avro", Uuid::new_v4())).unwrap(),
             Some(id),
-            None,
             base.metadata().current_schema().clone(),
             base.metadata().default_partition_spec().as_ref().clone(),
         )
@@ -125,7 +124,7 @@ impl Lake {
         }
         let manifest = manifest.write_manifest_file().await.unwrap();
         let list = format!("{folder}/snap-{id}.avro");
-        let output = io.new_output(&list).unwrap();
+        let output = io.new_output(&list).unwrap().writer().await.unwrap();
         let mut writer = ManifestListWriter::v2(output, id, Some(head.snapshot_id()), sequence);
         writer.add_manifests([manifest].into_iter()).unwrap();
         writer.close().await.unwrap();
