@@ -56,7 +56,9 @@ async fn check(file: &Path) {
         let Some((head, body)) = lines.split_first() else { continue };
         let words: Vec<&str> = head.split_whitespace().collect();
         match words[..] {
-            ["append", table] => drop(lake.append(table, &body.join("\n")).await),
+            ["append", table] => {
+                lake.append(table, &body.join("\n")).await;
+            }
             ["query", _, ref options @ ..] => {
                 let split = body.iter().position(|line| *line == "----").unwrap_or_else(|| panic!("{place}: no ----"));
                 let sql = body[..split].join("\n");

@@ -21,7 +21,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 pub struct Lake {
-    pub folder: TempDir,
+    /// Deleted with the lake.
+    _folder: TempDir,
     pub catalog: Arc<dyn Catalog>,
     pub engine: Engine,
 }
@@ -44,7 +45,7 @@ impl Lake {
         };
         let catalog = catalog::open(&config).await.unwrap();
         let engine = Engine::new(Catalogs::default().with(catalog.clone()), "local", 256 << 20).unwrap();
-        Lake { folder, catalog, engine }
+        Lake { _folder: folder, catalog, engine }
     }
 
     pub async fn create(&self, table: &str, fields: Vec<NestedFieldRef>) -> Table {
