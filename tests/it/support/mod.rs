@@ -3,8 +3,8 @@
 pub mod broker;
 pub mod cells;
 pub mod corpus;
-pub mod oracle;
 pub mod lake;
+pub mod oracle;
 pub mod parts;
 pub mod proxy;
 pub mod tables;
