@@ -8,7 +8,7 @@ use iceberg::table::Table;
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
-use super::committer::SchemaChange;
+use super::change::SchemaChange;
 use super::expire::{self, Policy, Refs};
 use super::ledger::{KEY, Ledger, Mirror};
 use super::manifests::Manifests;

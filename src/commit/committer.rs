@@ -10,35 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iceberg::TableIdent;
-use iceberg::spec::{DataFile, Operation, Schema};
+use iceberg::spec::{DataFile, Operation};
 use iceberg::table::Table;
 use rand::Rng;
 use uuid::Uuid;
 
 use super::ancestry::{self, Reading};
 use super::attempt::{self, Prepared, Sent, Work};
+use super::change::{Append, Change, Limits, Outcome, Published, SchemaChange};
 use super::expire;
 use super::ledger::{KEY, Ledger};
 use super::manifests::Manifests;
 use super::snapshot::COMMIT_ID;
-use crate::batch::OffsetRange;
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
-
-/// How often and how fast one call tries; then the caller gets a passing error and may call again with the same
-/// commit id.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub attempts_max: u32,
-    pub backoff_min: Duration,
-    pub backoff_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { attempts_max: 20, backoff_min: Duration::from_millis(20), backoff_max: Duration::from_secs(5) }
-    }
-}
 
 /// How far a lost commit is looked for below the head.
 const ANCESTORS_MAX: usize = 10_000;
@@ -48,76 +33,6 @@ const FOREIGN_HEAD_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Files of the last removed snapshots that wait for their deletion; more are left to the orphan sweep.
 const REMOVED_MAX: usize = 256;
-
-/// Rows of one topic, and the offsets that they account for.
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// New for each batch; the same when a batch is tried again.
-    pub commit_id: Uuid,
-    /// Durable files, none if the ranges hold no row.
-    pub files: Vec<DataFile>,
-    /// The partition spec that they were written with (the table's default when the writer was made).
-    pub spec_id: i32,
-    pub topic: String,
-    pub topic_id: Option<String>,
-    pub cluster_id: Option<String>,
-    pub ranges: BTreeMap<i32, OffsetRange>,
-    /// Rows that the files add to this table.
-    pub rows: u64,
-    /// Records of the ranges that became rejects instead.
-    pub rejects: u64,
-    pub schema: Option<SchemaChange>,
-    /// Further keys of the snapshot's summary.
-    pub summary: BTreeMap<String, String>,
-}
-
-/// A new schema that travels with the first data that needs it.
-#[derive(Clone, Debug)]
-pub struct SchemaChange {
-    /// The id of the schema that it was made from; another current schema is a conflict.
-    pub base_schema_id: i32,
-    pub schema: Schema,
-    /// Table properties that belong to it (the column map).
-    pub properties: HashMap<String, String>,
-}
-
-/// A refinement's result: files and summary, without a Kafka ledger.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The run's id; a lost answer is resolved by it.
-    pub run_id: Uuid,
-    pub operation: Operation,
-    pub files: Vec<DataFile>,
-    pub spec_id: i32,
-    pub schema: Option<SchemaChange>,
-    pub summary: BTreeMap<String, String>,
-    pub properties: HashMap<String, String>,
-}
-
-/// What came of a commit of rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Committed {
-        snapshot_id: i64,
-    },
-    /// The batch does not join up with the table any more: nothing of it was committed, and nothing of it may be. Give
-    /// the files to [`Committer::discard`], ask [`Committer::starts`] again, and seek.
-    Moved {
-        why: String,
-    },
-}
-
-/// What came of publishing a refinement's result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Published {
-    Committed {
-        snapshot_id: i64,
-    },
-    /// The target is no longer at the pinned head: start again from the new one.
-    Conflict {
-        head: Option<i64>,
-    },
-}
 
 /// A table with what is known of its head.
 #[derive(Debug)]
@@ -314,6 +229,10 @@ impl Committer {
 
     /// Publishes a refinement's result onto the head that it was computed for, and onto no other.
     pub async fn publish(&mut self, pinned: Option<i64>, change: &Change) -> Result<Published> {
+        if self.table.metadata().current_snapshot_id() != pinned {
+            // The head may have been pinned after this committer last looked.
+            self.reload().await?;
+        }
         let driven = self
             .drive(change.run_id, |table, reading, _| {
                 if table.metadata().current_snapshot_id() != pinned {

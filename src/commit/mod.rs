@@ -6,6 +6,7 @@
 //! - [`ancestry`]: finding the ledger that holds for main's head, and refusing to guess.
 //! - [`snapshot`]: data files → manifests, manifest list, snapshot; [`manifests`] keeps their number logarithmic.
 //! - [`expire`]: which snapshots go, which are tagged, and which files nothing reaches any more.
+//! - [`change`]: what is asked of a committer.
 //! - [`committer`]: the fenced commit, conflicts and lost answers ([`attempt`]).
 //! - [`decide`]: what only a person may decide about a ledger.
 //! - [`create`]: tables made by themselves.
@@ -13,6 +14,7 @@
 
 pub mod ancestry;
 pub mod attempt;
+pub mod change;
 pub mod committer;
 pub mod create;
 pub mod decide;
@@ -23,7 +25,8 @@ pub mod offsets;
 pub mod snapshot;
 pub mod verify;
 
-pub use committer::{Append, Change, Committer, Outcome, Published, SchemaChange};
+pub use change::{Append, Change, Outcome, Published, SchemaChange};
+pub use committer::Committer;
 pub use ledger::{Ledger, TopicLedger};
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::batch::OffsetRange;
-use crate::commit::committer::{Append, Committer, Limits, Outcome};
+use crate::commit::change::{Append, Limits, Outcome};
+use crate::commit::committer::Committer;
 use crate::commit::fake::{FakeCatalog, Fault, data_file, ident};
 
 pub const FAST: Limits =

@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 
 use super::fence::{FAST, batch, open};
 use crate::commit::ancestry::line;
-use crate::commit::committer::{Append, Committer, Outcome};
+use crate::commit::change::{Append, Outcome};
+use crate::commit::committer::Committer;
 use crate::commit::decide::{Decision, decide};
 use crate::commit::fake::{FakeCatalog, Fault, ident};
 

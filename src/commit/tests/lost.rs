@@ -1,7 +1,14 @@
 //! Lost answers: found by the commit id, or sent again under the same one.
 
-use super::fence::{batch, committed, moved, open};
-use crate::commit::fake::{FakeCatalog, Fault};
+use std::collections::{BTreeMap, HashMap};
+
+use iceberg::spec::Operation;
+use uuid::Uuid;
+
+use super::fence::{FAST, batch, committed, moved, open};
+use crate::commit::change::{Change, Published};
+use crate::commit::committer::Committer;
+use crate::commit::fake::{FakeCatalog, Fault, data_file, ident};
 
 #[tokio::test]
 async fn a_lost_answer_is_resolved_by_the_commit_id() {
@@ -75,4 +82,33 @@ async fn files_of_a_doubtful_commit_are_never_deleted() {
     moved(committer.commit(&stale).await.unwrap());
     committer.discard(stale.commit_id, &stale.files).await;
     assert!(!catalog.io().exists(stale.files[0].file_path()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_run_is_published_once_onto_the_head_it_was_computed_for() {
+    let catalog = FakeCatalog::with_table(&[]).await;
+    let mut committer = Committer::open_target(catalog.clone(), &ident()).await.unwrap();
+    committer.set_limits(FAST);
+    let run = |name: &str| Change {
+        run_id: Uuid::now_v7(),
+        operation: Operation::Append,
+        files: vec![data_file(name, 3)],
+        spec_id: 0,
+        schema: None,
+        summary: BTreeMap::from([("calve.refine.model".to_owned(), "silver.orders".to_owned())]),
+        properties: HashMap::new(),
+    };
+    catalog.fail_next([Fault::LostAfter]);
+    let Published::Committed { snapshot_id } = committer.publish(None, &run("one")).await.unwrap() else { panic!() };
+    let metadata = catalog.metadata();
+    let summary = &metadata.current_snapshot().unwrap().summary().additional_properties;
+    assert_eq!(summary["calve.refine.model"], "silver.orders");
+    assert!(!summary.contains_key("calve.ledger") && !metadata.properties().contains_key("calve.ledger"));
+
+    catalog.fail_next([Fault::LostBefore]);
+    let second = committer.publish(Some(snapshot_id), &run("two")).await.unwrap();
+    assert!(matches!(second, Published::Committed { .. }));
+    let head = catalog.metadata().current_snapshot_id();
+    assert_eq!(committer.publish(Some(snapshot_id), &run("three")).await.unwrap(), Published::Conflict { head });
+    assert_eq!(catalog.live_files().await.len(), 2);
 }
