@@ -8,7 +8,7 @@ use crate::config::{Isolation, Kafka};
 use crate::error::{Error, Result};
 
 use super::faults;
-use super::native::{Client, Kind, NativeError, code};
+use super::native::{Client, NativeError, code};
 use super::properties;
 
 /// How long a request may take, connecting included.
@@ -35,7 +35,7 @@ pub struct Watermarks {
 
 impl Admin {
     pub fn new(kafka: &Kafka) -> Result<Self> {
-        let client = Client::new(Kind::Producer, &properties::client(kafka), None)
+        let client = Client::new(&properties::client(kafka), None)
             .map_err(|error| Error::halt(format!("cannot start the Kafka client: {error}")))?;
         Ok(Admin { client: Arc::new(client), bootstrap_servers: Arc::from(kafka.bootstrap_servers.as_str()) })
     }

@@ -15,7 +15,7 @@ use super::admin::Admin;
 use super::budget::Budget;
 use super::event::{Events, TopicSubscription};
 use super::inbox::{Command, Inbox};
-use super::native::{Client, Kind, Offsets, Queue};
+use super::native::{Client, Offsets, Queue};
 use super::properties::{self, FetchLimits};
 use super::topic::Topic;
 use super::worker::{Reports, Worker};
@@ -88,7 +88,7 @@ impl Source {
         let entries = properties::consumer(kafka, instance_id.as_deref(), isolation, limits);
         let failed =
             |error: super::native::NativeError| Error::halt(format!("cannot start the Kafka consumer: {error}"));
-        let client = Arc::new(Client::new(Kind::Consumer, &entries, Some(inbox.clone())).map_err(failed)?);
+        let client = Arc::new(Client::new(&entries, Some(inbox.clone())).map_err(failed)?);
         let mut group = Queue::of_consumer(&client);
         group.watch(inbox.clone(), names.len());
         budget.wake_on_release(&inbox);

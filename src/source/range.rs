@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use super::assemble::Assembly;
 use super::budget::{Account, Budget};
 use super::faults;
-use super::native::{Client, Kind, Message, NativeError, Offsets, code};
+use super::native::{Client, Message, NativeError, Offsets, code};
 use super::properties::{self, FetchLimits};
 
 /// Batches that may wait for the reader.
@@ -45,7 +45,7 @@ impl RangeReader {
     ) -> Result<Self> {
         let entries = properties::consumer(kafka, None, isolation, FetchLimits::new(budget, 8));
         let failed = |error: NativeError| Error::halt(format!("cannot start a Kafka consumer: {error}"));
-        let client = Client::new(Kind::Consumer, &entries, None).map_err(failed)?;
+        let client = Client::new(&entries, None).map_err(failed)?;
         let mut list = Offsets::new();
         list.add(topic, partition, Some(range.from)).map_err(failed)?;
         if range.from < range.to {

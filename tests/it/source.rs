@@ -61,7 +61,9 @@ impl Loop {
     }
 
     async fn step(&mut self) -> Met {
-        let event = timeout(PATIENCE, self.events.recv()).await.expect("the source says nothing");
+        let event = timeout(PATIENCE, self.events.recv()).await.unwrap_or_else(|_| {
+            panic!("the source says nothing; owned {:?}, ledger {:?}, ends {:?}", self.owned, self.ledger, self.ends)
+        });
         match event {
             None => Met::Closed,
             Some(Event::Assigned { partitions, start }) => {
@@ -76,7 +78,8 @@ impl Loop {
                 self.owned.retain(|of| !partitions.contains(of));
                 self.ends.retain(|of, _| !partitions.contains(of));
                 self.lost |= lost;
-                done.send(()).unwrap();
+                // The wait for it may be over by now: it is bounded.
+                let _ = done.send(());
                 Met::Revoked
             }
             Some(Event::Batch(batch)) => {

@@ -13,14 +13,7 @@ use super::offsets::Offsets;
 use super::queue::Queue;
 use crate::source::inbox::{Command, Inbox, Rebalance, RebalanceKind};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Kind {
-    Consumer,
-    /// For admin requests: librdkafka serves them on any handle, and a producer has no group.
-    Producer,
-}
-
-/// A handle of librdkafka. Its API is thread safe.
+/// A consumer handle of librdkafka; without a group id it only serves requests. Its API is thread safe.
 #[derive(Debug)]
 pub(in crate::source) struct Client {
     handle: NonNull<sys::rd_kafka_t>,
@@ -73,7 +66,7 @@ pub(in crate::source) fn check_property(key: &str, value: &str) -> Result<(), St
 
 impl Client {
     /// `inbox` is told of rebalances, and of errors of the client as a whole.
-    pub fn new(kind: Kind, properties: &[(String, String)], inbox: Option<Arc<Inbox>>) -> Result<Self, NativeError> {
+    pub fn new(properties: &[(String, String)], inbox: Option<Arc<Inbox>>) -> Result<Self, NativeError> {
         let mut conf = Conf::new();
         for (key, value) in properties {
             conf.set(key, value).map_err(|reason| NativeError::new(0, format!("[kafka.properties]: {reason}")))?;
@@ -84,15 +77,10 @@ impl Client {
             if let Some(inbox) = &inbox {
                 sys::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(inbox).cast_mut().cast::<c_void>());
                 sys::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
-                if kind == Kind::Consumer {
-                    sys::rd_kafka_conf_set_rebalance_cb(conf.0, Some(on_rebalance));
-                }
+                sys::rd_kafka_conf_set_rebalance_cb(conf.0, Some(on_rebalance));
             }
         }
-        let kind = match kind {
-            Kind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
-            Kind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-        };
+        let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
         let mut reason = [0 as c_char; 512];
         // SAFETY: on success the handle owns the conf; on failure it stays ours.
         let handle = unsafe { sys::rd_kafka_new(kind, conf.0, reason.as_mut_ptr(), reason.len()) };
@@ -100,10 +88,9 @@ impl Client {
             return Err(NativeError::new(0, unsafe { text(reason.as_ptr()) }));
         };
         conf.0 = ptr::null_mut();
-        if kind == sys::rd_kafka_type_t::RD_KAFKA_CONSUMER {
-            // SAFETY: live handle; main queue's events (errors, logs) then come through the consumer queue.
-            unsafe { sys::rd_kafka_poll_set_consumer(handle.as_ptr()) };
-        }
+        // SAFETY: live handle. The main queue's events (errors) then come through the consumer queue; without a group
+        // there is none, and the call changes nothing.
+        unsafe { sys::rd_kafka_poll_set_consumer(handle.as_ptr()) };
         Ok(Client { handle, _inbox: inbox })
     }
 

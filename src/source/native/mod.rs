@@ -12,7 +12,7 @@ mod offsets;
 mod queue;
 mod requests;
 
-pub(super) use client::{Client, Kind, check_property};
+pub(super) use client::{Client, check_property};
 pub(super) use error::{NativeError, code};
 pub(super) use messages::Message;
 pub(super) use offsets::Offsets;
