@@ -16,6 +16,8 @@ pub struct Style {
     pub elements_max: usize,
     /// Bytes of a string: at most so many.
     pub text_max: usize,
+    /// Probability that a string is not ASCII.
+    pub foreign: f64,
     /// Legal but unusual forms: any field order, messages in pieces, overlong varints, repeated scalars packed and one
     /// by one, fields and map keys twice, several members of a oneof, entries without key or value.
     pub variants: bool,
@@ -27,11 +29,25 @@ pub struct Style {
 
 impl Style {
     /// What writers emit.
-    pub const PLAIN: Style =
-        Style { presence: 0.8, elements_max: 5, text_max: 24, variants: false, unknown: false, refused: false };
+    pub const PLAIN: Style = Style {
+        presence: 0.8,
+        elements_max: 5,
+        text_max: 24,
+        foreign: 0.2,
+        variants: false,
+        unknown: false,
+        refused: false,
+    };
     /// All that is legal.
-    pub const WILD: Style =
-        Style { presence: 0.5, elements_max: 4, text_max: 40, variants: true, unknown: true, refused: false };
+    pub const WILD: Style = Style {
+        presence: 0.5,
+        elements_max: 4,
+        text_max: 40,
+        foreign: 0.2,
+        variants: true,
+        unknown: true,
+        refused: false,
+    };
     /// And what is well-formed but refused.
     pub const REFUSED: Style = Style { refused: true, ..Style::WILD };
 }
@@ -187,7 +203,7 @@ fn value(pool: &Pool, kind: Kind, style: Style, rng: &mut impl Rng, depth: usize
         Kind::Float => out.extend((real(rng) as f32).to_le_bytes()),
         Kind::Double => out.extend(real(rng).to_le_bytes()),
         Kind::String => {
-            let text = text(style.text_max, rng);
+            let text = text(style, rng);
             delimited(text.as_bytes(), style, rng, out);
         }
         Kind::Bytes => {
@@ -360,9 +376,9 @@ fn real(rng: &mut impl Rng) -> f64 {
     }
 }
 
-fn text(max: usize, rng: &mut impl Rng) -> String {
-    let length = rng.random_range(0..=max);
-    if rng.random_bool(0.8) {
+fn text(style: Style, rng: &mut impl Rng) -> String {
+    let length = rng.random_range(0..=style.text_max);
+    if !rng.random_bool(style.foreign) {
         (0..length).map(|_| rng.random_range(b' '..=b'~') as char).collect()
     } else {
         (0..length).map(|_| ['ä', '€', '𝄞', 'x', 'Ж', '漢', '\0'][rng.random_range(0..7)]).collect()

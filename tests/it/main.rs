@@ -9,6 +9,7 @@ mod query;
 mod refine;
 mod rest_protocol;
 mod shred;
+mod shred_rules;
 mod source;
 mod storage;
 mod support;
