@@ -361,29 +361,31 @@ impl Columns {
         texts && lists && names
     }
 
-    /// Bytes that the values take.
-    pub fn bytes(&self) -> usize {
-        fn primitives<T>(columns: &[Primitive<T>]) -> usize {
-            columns
-                .iter()
-                .map(|column| size_of_val(column.values.as_slice()) + column.valid.as_ref().map_or(0, bits))
-                .sum()
+    /// Bytes that the values of `rows` rows take as arrays, rows that are still to be filled included.
+    pub fn bytes(&self, plan: &Plan, rows: usize) -> usize {
+        fn primitives<T>(columns: &[Primitive<T>], rows: impl Fn(u32) -> usize) -> usize {
+            columns.iter().map(|column| rows(column.space) * size_of::<T>() + bits(&column.valid)).sum()
         }
-        fn bits(bits: &Bits) -> usize {
-            bits.words.len() * 8
+        fn bits(bits: &Option<Bits>) -> usize {
+            bits.as_ref().map_or(0, |bits| bits.words.len() * 8)
         }
-        let texts =
-            self.texts.iter().map(|text| text.data.len() + text.starts.len() * 4 + text.valid.as_ref().map_or(0, bits));
-        let structs = self.structs.iter().filter_map(|column| column.present.as_ref()).map(bits);
-        let lists = self.lists.iter().map(|list| list.starts.len() * 4);
-        primitives(&self.bools)
-            + primitives(&self.i32s)
-            + primitives(&self.i64s)
-            + primitives(&self.i128s)
-            + primitives(&self.f32s)
-            + primitives(&self.f64s)
+        let rows = |space: u32| self.rows_of(space, rows);
+        let texts = self.texts.iter().map(|text| text.data.len() + 4 * rows(text.space) + bits(&text.valid));
+        let lists = self.lists.iter().map(|list| 4 * rows(list.space));
+        let names = plan.enum_columns.iter().map(|(column, enumeration)| {
+            let column = &self.i32s[*column as usize];
+            let named = if column.valid.is_some() { column.values.len() } else { rows(column.space) };
+            named * plan.enums[*enumeration as usize].name_bytes_max
+        });
+        primitives(&self.bools, rows)
+            + primitives(&self.i32s, rows)
+            + primitives(&self.i64s, rows)
+            + primitives(&self.i128s, rows)
+            + primitives(&self.f32s, rows)
+            + primitives(&self.f64s, rows)
             + texts.sum::<usize>()
-            + structs.sum::<usize>()
+            + self.structs.iter().map(|column| bits(&column.present)).sum::<usize>()
             + lists.sum::<usize>()
+            + names.sum::<usize>()
     }
 }

@@ -95,10 +95,16 @@ impl Shredder {
         self.rows + self.sealed.iter().map(RecordBatch::num_rows).sum::<usize>()
     }
 
-    /// Bytes of memory that these rows take, but for spare capacity.
+    /// Bytes of memory that these rows take as arrays: an upper bound, in which an enumeration's longest name stands
+    /// for each of its values. A short record can make many: an empty element of a list is two bytes on the wire and a
+    /// value in each of the element's columns.
     pub fn bytes(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(RecordBatch::get_array_memory_size).sum();
-        sealed + self.columns.bytes() + self.kafka.bytes() + self.raw.data.len() + self.raw.starts.len() * 4
+        sealed
+            + self.columns.bytes(&self.plan, self.rows)
+            + self.kafka.bytes()
+            + self.raw.data.len()
+            + self.raw.starts.len() * 4
     }
 
     /// Appends a row for each record; those that cannot be one are returned, in the batch's order.
