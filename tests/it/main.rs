@@ -6,6 +6,7 @@ mod cli;
 mod commit;
 mod interop;
 mod query;
+mod readback;
 mod refine;
 mod rest_protocol;
 mod shred;

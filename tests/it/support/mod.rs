@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod cells;
 pub mod corpus;
+pub mod engines;
 pub mod lake;
 pub mod oracle;
 pub mod parts;

@@ -1,0 +1,128 @@
+//! Engines that we did not write, and the canonical rows that they are compared by.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use serde_json::{Value, json};
+
+/// The Python that has the engines; installs them on first use. Fails with the script's own words.
+fn python() -> PathBuf {
+    let output = Command::new("bash").arg(super::parts::script("engines")).output().expect("bash runs");
+    assert!(output.status.success(), "the engines cannot be had: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+}
+
+/// What a script of `tests/engines/` prints.
+pub fn run(script: &str, arguments: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines").join(script);
+    let output = Command::new(python()).arg(&path).args(arguments).output().expect("python runs");
+    assert!(output.status.success(), "{script} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// All rows of the table as an engine reads them, canonical and sorted. `metadata` is the table's metadata location.
+pub fn rows(engine: &str, metadata: &str) -> Vec<String> {
+    let output = run("readback.py", &["rows", engine, metadata]);
+    let mut rows: Vec<String> =
+        output.lines().map(|line| sorted(serde_json::from_str(line).expect("a row")).to_string()).collect();
+    rows.sort();
+    rows
+}
+
+/// Fails with the first rows that one side lacks.
+pub fn assert_same_rows(engine: &str, read: &[String], written: &[String]) {
+    let lacks = |one: &[String], other: &[String]| -> Vec<String> {
+        one.iter().filter(|row| other.binary_search(row).is_err()).take(3).cloned().collect()
+    };
+    let (missing, foreign) = (lacks(written, read), lacks(read, written));
+    assert!(
+        missing.is_empty() && foreign.is_empty() && read.len() == written.len(),
+        "{engine} read {} rows of {}; not read, first of them:\n{}\nnot written, first of them:\n{}",
+        read.len(),
+        written.len(),
+        missing.join("\n"),
+        foreign.join("\n")
+    );
+}
+
+/// The rows of batches in the same canonical form as `readback.py`'s, sorted.
+pub fn canonical_rows(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let schema = batch.schema();
+        for row in 0..batch.num_rows() {
+            let columns = schema.fields().iter().zip(batch.columns());
+            let object: serde_json::Map<String, Value> =
+                columns.map(|(field, column)| (field.name().clone(), canonical(column, row))).collect();
+            rows.push(sorted(Value::Object(object)).to_string());
+        }
+    }
+    rows.sort();
+    rows
+}
+
+fn canonical(array: &ArrayRef, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    let list = |values: &ArrayRef| Value::Array((0..values.len()).map(|index| canonical(values, index)).collect());
+    match array.data_type() {
+        DataType::Boolean => array.as_boolean().value(row).into(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Float32 => match array.as_primitive::<Float32Type>().value(row) {
+            value if value.is_nan() => "nan".into(),
+            value => format!("{:08x}", value.to_bits()).into(),
+        },
+        DataType::Float64 => match array.as_primitive::<Float64Type>().value(row) {
+            value if value.is_nan() => "nan".into(),
+            value => format!("{:016x}", value.to_bits()).into(),
+        },
+        DataType::Decimal128(_, _) => format!("decimal {}", array.as_primitive::<Decimal128Type>().value(row)).into(),
+        DataType::Date32 => format!("days {}", array.as_primitive::<Date32Type>().value(row)).into(),
+        DataType::Timestamp(_, _) => {
+            format!("micros {}", array.as_primitive::<TimestampMicrosecondType>().value(row)).into()
+        }
+        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).into(),
+        DataType::Utf8View => array.as_string_view().value(row).into(),
+        DataType::Binary => hex(array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => hex(array.as_binary::<i64>().value(row)),
+        DataType::List(_) => list(&array.as_list::<i32>().value(row)),
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(array.as_struct().columns());
+            Value::Object(columns.map(|(field, column)| (field.name().clone(), canonical(column, row))).collect())
+        }
+        DataType::Map(_, _) => {
+            let entries = array.as_map().value(row);
+            let mut pairs: Vec<Value> = (0..entries.len())
+                .map(|index| json!([canonical(entries.column(0), index), canonical(entries.column(1), index)]))
+                .collect();
+            pairs.sort_by_key(|pair| pair[0].to_string());
+            Value::Array(pairs)
+        }
+        other => panic!("a column of type {other} has no canonical form"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> Value {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+/// With the keys of all objects in order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let ordered: BTreeMap<String, Value> =
+                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(ordered.into_iter().collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
