@@ -36,13 +36,13 @@ impl Engine {
         Ok(Engine { catalogs, catalog_default: catalog_default.into(), runtime })
     }
 
-    /// The engine of a project, with half of its memory limit: the other half is for what feeds the tables.
+    /// The engine of a project, with this share of its memory limit.
     ///
     /// # Errors
     /// The temporary folder cannot be used.
-    pub fn of_project(project: &Project) -> Result<Self> {
+    pub fn of_project(project: &Project, percent: u64) -> Result<Self> {
         let catalogs = Catalogs::of_project(project);
-        Self::new(catalogs, catalog_default(project), project.daemon.memory_limit_bytes / 2)
+        Self::new(catalogs, catalog_default(project), project.daemon.memory_limit_bytes / 100 * percent)
     }
 
     pub fn catalogs(&self) -> &Catalogs {

@@ -11,10 +11,10 @@ use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use iceberg::io::FileIO;
-use iceberg::scan::FileScanTask;
+use iceberg::scan::{FileScanTask, FileScanTaskDeleteFile};
 use iceberg::spec::{
-    DataFileFormat, FormatVersion, ListType, MapType, NestedField, PrimitiveType, Schema, SortOrder, StructType,
-    TableMetadataBuilder, Type, UnboundPartitionSpec,
+    DataContentType, DataFileFormat, FormatVersion, ListType, MapType, NestedField, PrimitiveType, Schema, SortOrder,
+    StructType, TableMetadataBuilder, Type, UnboundPartitionSpec,
 };
 use iceberg::table::Table;
 use iceberg::{Runtime, TableIdent};
@@ -234,4 +234,47 @@ async fn counting_rows_reads_no_file() {
     assert_eq!(rows(&session, "SELECT count(*) FROM t").await, ["3"]);
     let error = session.sql("SELECT id FROM t").await.unwrap().collect().await.unwrap_err();
     assert!(super::one_line(&error).contains("/nowhere.parquet"), "{error}");
+}
+
+/// Delete files are other writers': Iceberg's reader applies them to the file as it is, and evolution comes after.
+#[tokio::test]
+async fn rows_that_strangers_deleted_are_gone_from_an_old_file_too() {
+    let folder = TempDir::new().unwrap();
+    let old = file(&folder, "old.parquet", &before(), OLD_ROWS, 2);
+    let required = |id, name: &str, of| Arc::new(NestedField::required(id, name, Type::Primitive(of)));
+    // Field ids and names of position deletes (Iceberg spec, "Position Delete Files").
+    let positions = schema(vec![
+        required(2_147_483_546, "file_path", PrimitiveType::String),
+        required(2_147_483_545, "pos", PrimitiveType::Long),
+    ]);
+    let json = format!("{{\"file_path\":\"{}\",\"pos\":1}}", old.data_file_path);
+    let by_position = file(&folder, "positions.parquet", &positions, &json, 10);
+    let equality = schema(vec![number(1, "id", PrimitiveType::Int)]);
+    let by_value = file(&folder, "values.parquet", &equality, "{\"id\":3}", 10);
+    let delete = |file: &FileScanTask, of: DataContentType, ids: Option<Vec<i32>>| {
+        FileScanTaskDeleteFile::builder()
+            .with_file_path(file.data_file_path.clone())
+            .with_file_size_in_bytes(file.file_size_in_bytes)
+            .with_file_type(of)
+            .with_partition_spec_id(0)
+            .with_equality_ids(ids)
+            .build()
+    };
+    for (deletes, left) in [
+        (vec![delete(&by_position, DataContentType::PositionDeletes, None)], vec!["1|Ann", "3|"]),
+        (vec![delete(&by_value, DataContentType::EqualityDeletes, Some(vec![1]))], vec!["1|Ann", "2|"]),
+        (
+            vec![
+                delete(&by_position, DataContentType::PositionDeletes, None),
+                delete(&by_value, DataContentType::EqualityDeletes, Some(vec![1])),
+            ],
+            vec!["1|Ann"],
+        ),
+    ] {
+        let task = FileScanTask { deletes, ..old.clone() };
+        let session = session(table(&folder, after()), vec![task]);
+        assert_eq!(rows(&session, "SELECT order_id, buyer.full_name FROM t ORDER BY 1").await, left);
+        assert_eq!(rows(&session, "SELECT count(*) FROM t").await, [left.len().to_string()]);
+        assert_eq!(rows(&session, "SELECT count(\"new\".x) FROM t WHERE order_id > 0").await, ["0"]);
+    }
 }
