@@ -11,6 +11,9 @@ use futures::StreamExt;
 use super::{Exit, Global, Output};
 use crate::query::{Engine, one_line};
 
+/// Of `memory_limit`, for what sorts, joins and groups hold; the rest is for reading.
+const MEMORY_PERCENT: u64 = 70;
+
 /// A table is printed in blocks of this many rows, each as wide as its own values.
 const TABLE_ROWS: usize = 10_000;
 
@@ -50,7 +53,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         Output::Text => Format::Table,
         Output::Json => Format::Json,
     });
-    let engine = Engine::of_project(&project).map_err(failed)?;
+    let engine = Engine::of_project(&project, MEMORY_PERCENT).map_err(failed)?;
     let frame = engine.query(&sql).await.map_err(failed)?;
     let schema: SchemaRef = std::sync::Arc::new(frame.schema().as_arrow().clone());
     let mut batches = frame.execute_stream().await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! `calve validate`: the whole project, every fault at once, without network unless asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use iceberg::spec::Type;
 use serde::Serialize;
@@ -9,6 +9,8 @@ use super::output::Grid;
 use super::plan::{Planned, Planner, one_line};
 use super::{Exit, Global, Output, tables};
 use crate::config::{self, Fault, Project, Topic};
+use crate::query::arrow_schema;
+use crate::refine::Refinements;
 use crate::source::Admin;
 
 /// Check the whole project
@@ -89,11 +91,28 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     if let Some(project) = &project {
         faults.extend(kafka_faults(project, global));
         let mut planner = Planner::default();
+        let mut known = BTreeMap::new();
         for topic in project.topics.values() {
             match planner.plan(&global.config, topic) {
-                Ok(planned) => report.topics.push(TopicReport::new(topic, &planned)),
+                Ok(planned) => {
+                    // A type that no query can read is a fault of the models that read it, and told there.
+                    if let Ok(columns) = arrow_schema(&planned.mapping.iceberg) {
+                        known.insert(topic.table.clone(), columns);
+                    }
+                    report.topics.push(TopicReport::new(topic, &planned));
+                }
                 Err(of_topic) => faults.extend(of_topic),
             }
+        }
+        match Refinements::load(project) {
+            Ok(refinements) => {
+                if let Err(of_models) = refinements.check(&known).await {
+                    faults.extend(of_models);
+                }
+                let targets = refinements.graph().models().iter().map(|model| model.target.to_string());
+                report.refinements = targets.collect();
+            }
+            Err(of_models) => faults.extend(of_models),
         }
         report.catalogs = project.catalogs.keys().cloned().collect();
     }
@@ -175,5 +194,9 @@ fn text(report: &Report) -> String {
         grid.row(cells);
     }
     let topics = if report.topics.is_empty() { "no topic is registered\n".to_string() } else { grid.render() };
-    format!("{topics}\nall good\n")
+    let refinements = match report.refinements.is_empty() {
+        true => String::new(),
+        false => format!("refined into {}\n", report.refinements.join(", ")),
+    };
+    format!("{topics}{refinements}\nall good\n")
 }

@@ -15,6 +15,7 @@ use datafusion::catalog::{
     SchemaProvider, TableProvider,
 };
 use datafusion::common::{DataFusionError, TableReference};
+use datafusion::logical_expr::Expr;
 use datafusion::prelude::DataFrame;
 use futures::StreamExt;
 use iceberg::spec::{Operation, Schema};
@@ -111,6 +112,14 @@ impl Runner {
     #[must_use]
     pub fn with_delta_bytes_max(mut self, bytes: u64) -> Self {
         self.delta_bytes_max = bytes;
+        self
+    }
+
+    /// Bounds what a run holds of its result before it is put.
+    #[must_use]
+    pub fn with_buffered_bytes_max(mut self, bytes: u64) -> Self {
+        self.limits.buffered_bytes_max = bytes;
+        self.limits.row_group_bytes_max = self.limits.row_group_bytes_max.min(bytes);
         self
     }
 
@@ -334,7 +343,8 @@ impl Runner {
     }
 
     async fn create(&self, model: &Model, catalog: &Arc<dyn Catalog>, schema: Schema) -> Result<Table> {
-        let partition_spec = partition_spec(model, &schema).map_err(Error::halt)?;
+        let partition_spec =
+            partition_spec(model, &schema).map_err(|why| Error::halt(format!("{}: {why}", model.file)))?;
         let mut properties = std::collections::HashMap::from([(state::MODEL.to_owned(), model.file.clone())]);
         if let Some(description) = &model.description {
             properties.insert("comment".to_owned(), description.clone());
@@ -419,7 +429,7 @@ pub async fn query(
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(engine.catalog_default().to_owned(), Arc::new(catalog));
     let session = engine.session_over(Arc::new(catalogs));
-    let frame = plan(&session, &model.sql).await.map_err(halt)?;
+    let frame = named(plan(&session, &model.sql).await.map_err(halt)?).map_err(halt)?;
     if let Some((delta, _)) = model.delta_source() {
         let delta = TableReference::partial(delta.namespace.join("."), delta.name.clone());
         row_wise(frame.logical_plan(), &delta).map_err(|why| {
@@ -432,6 +442,24 @@ pub async fn query(
     Ok(frame)
 }
 
+/// A field of a struct that is selected without AS takes the field's name, `sku` for `line.sku`, as in other engines.
+fn named(frame: DataFrame) -> datafusion::common::Result<DataFrame> {
+    let last = |name: &str| Some(name.strip_suffix(']')?.rsplit_once('[')?.1.to_owned());
+    if frame.schema().fields().iter().all(|field| last(field.name()).is_none()) {
+        return Ok(frame);
+    }
+    let columns: Vec<Expr> = frame
+        .schema()
+        .columns()
+        .into_iter()
+        .map(|column| match last(&column.name) {
+            Some(name) => Expr::Column(column).alias(name),
+            None => Expr::Column(column),
+        })
+        .collect();
+    frame.select(columns)
+}
+
 /// The model's partition fields on the target's columns.
 ///
 /// # Errors
@@ -442,7 +470,7 @@ pub fn partition_spec(
 ) -> std::result::Result<iceberg::spec::UnboundPartitionSpec, String> {
     crate::schema::partition::parse(&model.partition_by, schema).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
-        format!("{}: {}", model.file, faults.join("; "))
+        faults.join("; ")
     })
 }
 

@@ -26,6 +26,11 @@ use crate::error::Error;
 use crate::query::{Engine, arrow_schema};
 use crate::telemetry::Metrics;
 
+/// Of `memory_limit`: what sorts and joins hold, all models together, and what a run buffers for its files. Most of the
+/// limit is for what is read from Kafka.
+const QUERY_PERCENT: u64 = 15;
+const WRITE_PERCENT: u64 = 10;
+
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
@@ -112,7 +117,7 @@ impl Refinements {
     /// # Errors
     /// Every fault of every file.
     pub fn load(project: &Project) -> Result<Refinements, Faults> {
-        let engine = Engine::of_project(project)
+        let engine = Engine::of_project(project, QUERY_PERCENT)
             .map_err(|error| Fault::new("calve.toml", None, format!("queries cannot run: {error}")))?;
         Self::load_with(project, engine)
     }
@@ -123,7 +128,8 @@ impl Refinements {
     /// Every fault of every file.
     pub fn load_with(project: &Project, engine: Engine) -> Result<Refinements, Faults> {
         let graph = Graph::new(Model::load_all(project)?)?;
-        Ok(Self::new(graph, Runner::new(engine)))
+        let buffers = project.daemon.memory_limit_bytes / 100 * WRITE_PERCENT;
+        Ok(Self::new(graph, Runner::new(engine).with_buffered_bytes_max(buffers)))
     }
 
     pub fn new(graph: Graph, runner: Runner) -> Refinements {

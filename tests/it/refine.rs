@@ -1,9 +1,13 @@
 //! Refinements in mode append: the target is what the SQL gives over all rows of the source, each exactly once, whatever
 //! happens in between.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use calve::config::TableName;
 use calve::refine::run::{Outcome, Runner};
 use calve::refine::schedule::Ran;
 use calve::refine::{Graph, Model, Refinements};
@@ -66,6 +70,49 @@ async fn refused(lake: &Lake, model: &Model) -> String {
     let error = Runner::new(lake.engine.clone()).run(model, &CancellationToken::new()).await.unwrap_err();
     assert!(!error.is_retry(), "{error}");
     error.to_string()
+}
+
+/// The project at the root of this repository, and its topics' columns.
+fn example() -> (calve::config::Project, BTreeMap<TableName, SchemaRef>) {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("calve.toml");
+    let project = calve::config::load(&config).unwrap();
+    let mut planner = calve::cli::plan::Planner::default();
+    let topics = project.topics.values().map(|topic| {
+        let planned = planner.plan(&config, topic).unwrap();
+        (topic.table.clone(), calve::query::arrow_schema(&planned.mapping.iceberg).unwrap())
+    });
+    let known = topics.collect();
+    (project, known)
+}
+
+#[tokio::test]
+async fn the_examples_models_fit_its_messages_and_a_wrong_column_is_found_offline() {
+    let (project, known) = example();
+    let refinements = Refinements::load(&project).unwrap();
+    assert!(refinements.graph().models().iter().any(|model| model.target.to_string() == "silver.order_lines"));
+    refinements.check(&known).await.unwrap();
+
+    let models = vec![
+        model("silver.typo", "SELECT order_idd FROM bronze.orders"),
+        with_front("partition_by: [day(order_id)]", "silver.spec", "SELECT order_id FROM bronze.orders"),
+        model("silver.sum", "SELECT count(*) AS n FROM bronze.orders"),
+        model("gold.below", "SELECT sku FROM silver.lines WHERE nowhere = 1"),
+        model("silver.lines", "SELECT order_id, line.sku FROM (SELECT *, unnest(lines) AS line FROM bronze.orders)"),
+        model("silver.foreign", "SELECT anything FROM elsewhere.table"),
+    ];
+    let runner = refinements.runner().clone();
+    let faults = Refinements::new(Graph::new(models).unwrap(), runner).check(&known).await.unwrap_err().to_string();
+    for says in [
+        "sql/silver/typo.sql:5: ",
+        "order_idd",
+        "sql/silver/spec.sql:5: ",
+        "sql/silver/sum.sql:5: the SQL aggregates",
+        "sql/gold/below.sql:5: ",
+        "nowhere",
+    ] {
+        assert!(faults.contains(says), "{says} is not in\n{faults}");
+    }
+    assert_eq!(faults.lines().count(), 4, "{faults}");
 }
 
 #[tokio::test]
