@@ -391,7 +391,7 @@ impl Refinements {
                 let message = told(&error);
                 if !stop.is_cancelled() {
                     if error.is_retry() {
-                        tracing::warn!(target = %model.target, error = message, "the refinement failed and is tried again");
+                        tracing::warn!(target = %model.target, error = message, "the refinement failed; it may be tried again");
                     } else if state.error.as_deref() != Some(&message) {
                         tracing::error!(target = %model.target, error = message, "the refinement failed");
                     }
