@@ -1,0 +1,250 @@
+//! From staged files to snapshots: the quarantine table's commit, then the main table's.
+//!
+//! Quarantine comes first, so that whatever the main table accounts for is never missing there. Killed between the
+//! two, the quarantine table is ahead; the restart leaves out what it holds already (see [`super::quarantined`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::worker::Staged;
+use super::{Ingest, open, resolve};
+use crate::batch::OffsetRange;
+use crate::commit::{Append, Committer, Outcome};
+use crate::error::{Error, Result};
+use crate::telemetry::TopicState;
+use crate::write;
+
+type Ranges = BTreeMap<i32, OffsetRange>;
+
+impl Ingest {
+    /// Commits everything that was read so far. On return it is committed, or, if somebody else was faster or a file
+    /// could not be written, dropped and being read again.
+    #[tracing::instrument(skip(self), fields(topic = %self.topic.name))]
+    pub(super) async fn flush(&mut self, reason: &str) -> Result<()> {
+        let ranges = self.pending();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let staged = match self.collect().await {
+            Ok(staged) => staged,
+            Err(error) if error.is_retry() => {
+                tracing::warn!(topic = %self.topic.name, "{error}; dropping what is staged and reading it again");
+                self.context.board.set(&self.topic.name, TopicState::Retrying, Some(error.to_string()));
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                return self.rewind().await;
+            }
+            Err(error) => return Err(error),
+        };
+        fail::fail_point!("ingest::staged", |_| Err(Error::halt("failpoint ingest::staged")));
+        let rejects = staged.reject_count + self.found_quarantined;
+        if staged.reject_count > 0 && !self.commit_rejects(&ranges, &staged).await? {
+            write::discard(&self.opened.table, staged.rows).await;
+            return self.rewind().await;
+        }
+        fail::fail_point!("ingest::between_commits");
+        let append = Append {
+            commit_id: self.commit_id,
+            spec_id: self.opened.table.metadata().default_partition_spec_id(),
+            rows: staged.row_count,
+            files: staged.rows.files,
+            topic: self.topic.name.clone(),
+            topic_id: self.log.topic_id.clone(),
+            cluster_id: self.log.cluster_id.clone(),
+            ranges,
+            rejects,
+            schema: self.opened.change.clone(),
+            summary: BTreeMap::new(),
+        };
+        let patience = self.patience.clone();
+        self.commit_id = Uuid::now_v7();
+        match patience.wait(async || self.main.commit(&append).await).await? {
+            Outcome::Committed { snapshot_id } => {
+                fail::fail_point!("ingest::committed");
+                self.committed(&append, snapshot_id, started, reason);
+                self.adapt().await
+            }
+            Outcome::Moved { why } => {
+                tracing::warn!(topic = %self.topic.name, table = %self.feed.table, "{why}; dropping what is staged and reading from the ledger");
+                self.main.discard(append.commit_id, &append.files).await;
+                self.rewind().await
+            }
+        }
+    }
+
+    /// The ranges that a commit now would cover.
+    pub(super) fn pending(&self) -> Ranges {
+        self.owned.iter().filter_map(|(partition, progress)| Some((*partition, progress.pending()?))).collect()
+    }
+
+    /// Finishes all workers' files. If one fails, nothing stays staged.
+    async fn collect(&mut self) -> Result<Staged> {
+        let results = join_all(self.workers.iter().flatten().map(|worker| worker.finish())).await;
+        let mut staged = Staged::default();
+        let mut failure = None;
+        for result in results {
+            match result {
+                Ok(part) => staged.merge(part),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        match failure {
+            None => Ok(staged),
+            Some(error) => {
+                write::discard(&self.opened.table, staged.rows).await;
+                write::discard(&self.opened.table, staged.rejects).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Commits the rejects of these ranges; false if somebody else was faster, and everything must be dropped.
+    async fn commit_rejects(&mut self, ranges: &Ranges, staged: &Staged) -> Result<bool> {
+        let patience = self.patience.clone();
+        let topic = self.topic.name.clone();
+        // Rejects of a batch that the main table already has from someone else must not come into the quarantine
+        // table; its own ledger would not notice if that someone had none to commit.
+        patience.wait(async || self.main.reload().await).await?;
+        let ledger = self.main.ledger();
+        let stands = |(partition, range): (&i32, &OffsetRange)| {
+            ledger.next(&topic, *partition).is_none_or(|next| next == range.from)
+        };
+        if !ranges.iter().all(stands) {
+            let table = self.rejects.table().await?;
+            write::discard(&table, crate::batch::StagedFiles { files: staged.rejects.files.clone() }).await;
+            return Ok(false);
+        }
+        if self.quarantine.is_none() {
+            let open = async || Committer::open(self.context.catalog.clone(), &self.rejects.ident).await;
+            self.quarantine = Some(patience.wait(open).await?);
+            let owned: Vec<i32> = self.owned.keys().copied().collect();
+            self.consult_quarantine(&owned).await?;
+        }
+        let Some(quarantine) = &mut self.quarantine else {
+            return Err(Error::halt("the quarantine table was opened above"));
+        };
+        let ahead = ranges.iter().map(|(partition, range)| {
+            let next = self.owned.get(partition).and_then(|progress| progress.quarantine_next).unwrap_or(range.from);
+            (*partition, OffsetRange { from: next, to: range.to.max(next) })
+        });
+        let append = Append {
+            commit_id: Uuid::now_v7(),
+            files: staged.rejects.files.clone(),
+            spec_id: quarantine.table().metadata().default_partition_spec_id(),
+            topic: topic.clone(),
+            topic_id: self.log.topic_id.clone(),
+            cluster_id: self.log.cluster_id.clone(),
+            ranges: ahead.collect(),
+            rows: staged.reject_count,
+            rejects: 0,
+            schema: None,
+            summary: BTreeMap::new(),
+        };
+        match patience.wait(async || quarantine.commit(&append).await).await? {
+            Outcome::Committed { snapshot_id } => {
+                for (partition, range) in &append.ranges {
+                    if let Some(progress) = self.owned.get_mut(partition) {
+                        progress.quarantine_next = Some(range.to);
+                    }
+                }
+                tracing::info!(topic = %topic, table = %self.rejects.ident, snapshot_id, rejects = append.rows, "rejects committed");
+                Ok(true)
+            }
+            Outcome::Moved { why } => {
+                tracing::warn!(topic = %topic, table = %self.rejects.ident, "{why}");
+                quarantine.discard(append.commit_id, &append.files).await;
+                Ok(false)
+            }
+        }
+    }
+
+    fn committed(&mut self, append: &Append, snapshot_id: i64, started: Instant, reason: &str) {
+        for (partition, range) in &append.ranges {
+            if let Some(progress) = self.owned.get_mut(partition) {
+                progress.committed = range.to;
+                progress.unrecorded = false;
+                progress.quarantined.retain(|offset| *offset >= range.to);
+            }
+        }
+        self.found_quarantined = 0;
+        self.pending_since = None;
+        self.quiet_since = None;
+        let offsets = append.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect();
+        self.context.source.commit_group_offsets(&self.topic.name, &offsets);
+        let metrics = &self.context.metrics;
+        metrics.commits.inc();
+        metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+        metrics.files_written.inc_by(append.files.len() as u64);
+        metrics.bytes_written.inc_by(append.files.iter().map(|file| file.file_size_in_bytes()).sum());
+        self.context.board.update(&self.topic.name, |status| {
+            status.last_commit_ms = Some(chrono::Utc::now().timestamp_millis());
+            status.last_snapshot_id = Some(snapshot_id);
+            status.rows += append.rows;
+            status.rejects += append.rejects;
+        });
+        tracing::info!(
+            topic = %self.topic.name,
+            table = %self.feed.table,
+            snapshot_id,
+            rows = append.rows,
+            rejects = append.rejects,
+            files = append.files.len(),
+            milliseconds = started.elapsed().as_millis() as u64,
+            reason,
+            "committed"
+        );
+        // Nobody listens when no refinement is there.
+        let _ = self.context.committed.send(self.topic.table.clone());
+    }
+
+    /// Drops everything that is not committed and reads all owned partitions again from the ledger.
+    pub(super) async fn rewind(&mut self) -> Result<()> {
+        self.abort().await;
+        let owned: Vec<i32> = self.owned.keys().copied().collect();
+        if owned.is_empty() {
+            return Ok(());
+        }
+        let patience = self.patience.clone();
+        let next = patience.wait(async || self.main.starts(&self.topic.name, &owned).await).await?;
+        for partition in &owned {
+            let Some(progress) = self.owned.get_mut(partition) else { continue };
+            let offset = next.get(partition).copied().flatten().unwrap_or(progress.committed);
+            *progress = super::Progress { unrecorded: progress.unrecorded, ..super::Progress::at(offset) };
+            self.seek(*partition, offset);
+        }
+        self.consult_quarantine(&owned).await?;
+        self.adapt().await
+    }
+
+    /// Drops what is staged; what is committed stays.
+    pub(super) async fn abort(&mut self) {
+        join_all(self.workers.iter().flatten().map(|worker| worker.abort())).await;
+        self.found_quarantined = 0;
+        self.pending_since = None;
+        self.quiet_since = None;
+        self.commit_id = Uuid::now_v7();
+    }
+
+    /// Opens the table again for writing if somebody, ourselves included, changed its schema, spec or properties.
+    pub(super) async fn adapt(&mut self) -> Result<()> {
+        if self.opened.change.is_none() && self.opened.fits(self.main.table()) {
+            return Ok(());
+        }
+        if self.pending_since.is_some() {
+            // Open files are for the table as it was; they are committed first, or found not to fit.
+            return Ok(());
+        }
+        let resolved = resolve(&self.topic).map_err(|error| {
+            Error::halt(format!("topic {}: its schema cannot be read", self.topic.name)).caused_by(error)
+        })?;
+        let patience = self.patience.clone();
+        let opened = patience.wait(async || open(&self.topic, &resolved, &self.context.catalog).await).await?;
+        self.opened = Arc::new(opened);
+        self.workers.iter_mut().for_each(|worker| *worker = None);
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! One topic → its table: the loop. Read this first.
+//!
+//! Events come from the source in order. Batches go to workers, which shred and write; now and then everything staged
+//! becomes one commit, quarantine table first ([`flush`]). The table's ledger says where each partition starts
+//! ([`resume`]); whoever finds the ledger moved throws its staged files away and starts again from there. A topic's
+//! loop shares nothing with the others but the Kafka client and the memory limit: its failure is its own.
+
+mod flush;
+mod open;
+mod patience;
+mod progress;
+mod quarantined;
+mod resume;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use open::{Opened, Resolved, ident, open, resolve, wanted};
+pub use patience::Patience;
+pub use resume::{Feed, LogIdentity};
+
+use crate::batch::RawBatch;
+use crate::catalog::Catalog;
+use crate::commit::Committer;
+use crate::config::{Start, Topic};
+use crate::error::{Error, Result};
+use crate::source::{Admin, Event, Events, Source, Watermarks};
+use crate::telemetry::{Board, TopicMetrics, TopicState};
+use crate::write::Limits;
+use open::Rejects;
+use progress::{Join, Progress};
+use worker::Worker;
+
+/// How often the loop looks around: lag, what others did to the table, whether it is done.
+const TICK: Duration = Duration::from_millis(500);
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+const TEND_INTERVAL: Duration = Duration::from_secs(60);
+/// Ranges that moved without a record (control records, compaction) are written at this low rate.
+const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a loop needs from the daemon.
+#[derive(Clone)]
+pub struct Context {
+    pub catalog: Arc<dyn Catalog>,
+    pub source: Arc<Source>,
+    pub admin: Admin,
+    pub board: Board,
+    pub metrics: TopicMetrics,
+    /// Tables that got a new snapshot, for the refinements downstream.
+    pub committed: tokio::sync::mpsc::UnboundedSender<crate::config::TableName>,
+    /// Bytes that the columns and open files of one topic may hold.
+    pub memory_bytes: u64,
+    /// Stop once everything up to the ends at start is committed.
+    pub until_caught_up: bool,
+}
+
+/// Feeds one topic's table until it is cancelled, done, or halted by an error that a person must see to.
+pub async fn run(topic: Topic, events: Events, context: Context, cancel: CancellationToken) -> Result<()> {
+    let patience = Patience {
+        topic: topic.name.clone(),
+        board: context.board.clone(),
+        limit: context.until_caught_up.then_some(Duration::from_secs(300)),
+    };
+    let mut ingest = tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        ingest = Ingest::open(topic, context, patience) => ingest?,
+    };
+    let result = ingest.feed(events, cancel).await;
+    if result.is_err() {
+        ingest.abort().await;
+    }
+    result
+}
+
+struct Ingest {
+    topic: Topic,
+    feed: Feed,
+    context: Context,
+    patience: Patience,
+    log: LogIdentity,
+    main: Committer,
+    /// There once the quarantine table is.
+    quarantine: Option<Committer>,
+    opened: Arc<Opened>,
+    rejects: Arc<Rejects>,
+    workers: Vec<Option<Worker>>,
+    owned: BTreeMap<i32, Progress>,
+    /// Partitions that were told to seek, whose events are void until they are positioned.
+    seeking: BTreeSet<i32>,
+    /// Records left out because the quarantine table has them already; the next commit counts them as rejects.
+    found_quarantined: u64,
+    /// When the oldest record that is not committed came.
+    pending_since: Option<Instant>,
+    /// When a range first moved without a record.
+    quiet_since: Option<Instant>,
+    /// With `until_caught_up`: the ends at start.
+    ends: Option<BTreeMap<i32, Watermarks>>,
+    commit_id: Uuid,
+}
+
+impl Ingest {
+    async fn open(topic: Topic, context: Context, patience: Patience) -> Result<Ingest> {
+        let resolved = resolve(&topic)
+            .map_err(|error| Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error))?;
+        let opened = patience.wait(async || open(&topic, &resolved, &context.catalog).await).await?;
+        let table = opened.table.identifier().clone();
+        let main = patience.wait(async || Committer::open(context.catalog.clone(), &table).await).await?;
+        let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, context.catalog.clone()));
+        let mut quarantine = None;
+        if patience.wait(async || rejects.exists().await).await? {
+            let open = async || Committer::open(context.catalog.clone(), &rejects.ident).await;
+            quarantine = Some(patience.wait(open).await?);
+        }
+        let log = LogIdentity {
+            cluster_id: patience.wait(async || context.admin.cluster_id().await).await?,
+            topic_id: patience.wait(async || context.admin.topic_id(&topic.name).await).await?,
+        };
+        let ends = match context.until_caught_up {
+            true => Some(patience.wait(async || context.admin.watermarks(&topic.name, topic.isolation).await).await?),
+            false => None,
+        };
+        let feed = Feed { topic: topic.name.clone(), table: topic.table.to_string() };
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Ingest {
+            feed,
+            context,
+            patience,
+            log,
+            main,
+            quarantine,
+            opened: Arc::new(opened),
+            rejects,
+            workers: (0..workers).map(|_| None).collect(),
+            owned: BTreeMap::new(),
+            seeking: BTreeSet::new(),
+            found_quarantined: 0,
+            pending_since: None,
+            quiet_since: None,
+            ends,
+            commit_id: Uuid::now_v7(),
+            topic,
+        })
+    }
+
+    async fn feed(&mut self, mut events: Events, cancel: CancellationToken) -> Result<()> {
+        self.check_log()?;
+        self.context.board.set(&self.topic.name, TopicState::Running, None);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut lag_at, mut tend_at) = (Instant::now(), Instant::now() + TEND_INTERVAL);
+        loop {
+            if self.is_caught_up().await? {
+                self.flush("caught up").await?;
+                self.report_lag().await;
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {
+                    self.flush("shutdown").await?;
+                    return Ok(());
+                }
+                _ = tick.tick() => {}
+                event = events.recv() => match event {
+                    Some(event) => self.handle(event).await?,
+                    None => return Ok(()),
+                },
+            }
+            if let Some(reason) = self.due() {
+                self.flush(reason).await?;
+            }
+            if lag_at <= Instant::now() {
+                lag_at = Instant::now() + LAG_INTERVAL;
+                self.report_lag().await;
+            }
+            if tend_at <= Instant::now() {
+                tend_at = Instant::now() + TEND_INTERVAL;
+                self.tend().await?;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Assigned { partitions, start } => {
+                let offsets = self.assigned(&partitions).await?;
+                // The source is shutting down if nobody listens.
+                let _ = start.send(offsets);
+            }
+            Event::Revoked { partitions, lost, done } => {
+                let dropped = self.revoked(&partitions, lost).await?;
+                let _ = done.send(());
+                if dropped {
+                    self.rewind().await?;
+                }
+            }
+            Event::Batch(batch) => self.take(batch).await?,
+            Event::End { partition, offset } => self.reached(partition, offset),
+            Event::Positioned { partition, offset } => {
+                self.seeking.remove(&partition);
+                tracing::debug!(topic = %self.topic.name, partition, offset, "positioned");
+            }
+            Event::Failed(error) if error.is_retry() => {
+                tracing::warn!(topic = %self.topic.name, "{error}");
+                self.context.board.set(&self.topic.name, TopicState::Retrying, Some(error.to_string()));
+            }
+            Event::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, mut batch: RawBatch) -> Result<()> {
+        let partition = batch.partition;
+        let Some(progress) = self.owned.get_mut(&partition).filter(|_| !self.seeking.contains(&partition)) else {
+            return Ok(());
+        };
+        match progress.join(&mut batch) {
+            Join::Behind => return Ok(()),
+            Join::Gap => {
+                let read = progress.read;
+                tracing::warn!(topic = %self.topic.name, partition, expected = read, got = batch.range.from, "a batch does not join up; reading again");
+                self.seek(partition, read);
+                return Ok(());
+            }
+            Join::Take => {}
+        }
+        self.found_quarantined += progress.drop_quarantined(&mut batch);
+        progress.read = batch.range.to;
+        self.pending_since.get_or_insert_with(Instant::now);
+        self.context.metrics.records_read.inc_by(batch.records.len() as u64);
+        self.context.metrics.bytes_read.inc_by(batch.arena.len().saturating_sub(RawBatch::PADDING) as u64);
+        let place = partition as usize % self.workers.len();
+        let worker = self.workers[place].get_or_insert_with(|| {
+            let limits = Limits {
+                file_size_bytes_target: self.topic.file_size_target_bytes,
+                buffered_bytes_max: (self.context.memory_bytes / 2).clamp(4 << 20, 128 << 20),
+                ..Limits::default()
+            };
+            Worker::start(self.opened.clone(), self.rejects.clone(), limits, self.context.metrics.clone())
+        });
+        worker.take(batch).await
+    }
+
+    /// Everything below `offset` was delivered; a range may be extended over what is not a record.
+    fn reached(&mut self, partition: i32, offset: i64) {
+        let Some(progress) = self.owned.get_mut(&partition).filter(|_| !self.seeking.contains(&partition)) else {
+            return;
+        };
+        if offset > progress.read {
+            progress.read = offset;
+            self.quiet_since.get_or_insert_with(Instant::now);
+        }
+        self.context.board.set(&self.topic.name, TopicState::Running, None);
+    }
+
+    fn seek(&mut self, partition: i32, offset: i64) {
+        self.seeking.insert(partition);
+        self.context.source.seek(&self.topic.name, partition, offset);
+    }
+
+    /// Why a commit is due, if it is.
+    fn due(&self) -> Option<&'static str> {
+        let loads = || self.workers.iter().flatten().map(|worker| &worker.load);
+        if self.pending_since.is_some_and(|since| since.elapsed() >= self.topic.commit_interval) {
+            return Some("interval");
+        }
+        if self.quiet_since.is_some_and(|since| since.elapsed() >= QUIET_COMMIT_INTERVAL)
+            || self.owned.values().any(|progress| progress.unrecorded)
+        {
+            return Some("quiet");
+        }
+        if loads().any(|load| load.full.load(Ordering::Relaxed)) {
+            return Some("size");
+        }
+        let held: u64 = loads().map(|load| load.buffered_bytes.load(Ordering::Relaxed)).sum();
+        (held > self.context.memory_bytes).then_some("memory")
+    }
+
+    /// Where each partition that was given to us starts.
+    async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
+        let patience = self.patience.clone();
+        let name = &self.topic.name;
+        let next = patience.wait(async || self.main.starts(name, partitions).await).await?;
+        self.check_log()?;
+        let admin = &self.context.admin;
+        let log = patience.wait(async || admin.watermarks(name, self.topic.isolation).await).await?;
+        let fresh: Vec<i32> = partitions.iter().copied().filter(|p| next.get(p).copied().flatten().is_none()).collect();
+        let mut initial = BTreeMap::new();
+        for partition in &fresh {
+            if let Some(offsets) = log.get(partition) {
+                let start = if self.topic.start == Start::Latest { offsets.end } else { offsets.low };
+                initial.insert(*partition, start);
+            }
+        }
+        if let (Start::Timestamp(milliseconds), false) = (self.topic.start, fresh.is_empty()) {
+            let found = patience.wait(async || admin.offsets_for_time(name, milliseconds).await).await?;
+            for (partition, start) in &mut initial {
+                // No record that late: the end.
+                *start = found.get(partition).copied().flatten().unwrap_or(log[partition].end);
+            }
+        }
+        let start = resume::start_offsets(&self.feed, partitions, |p| next.get(&p).copied().flatten(), &log, &initial)?;
+        for (partition, offset) in &start {
+            let mut progress = Progress::at(*offset);
+            progress.unrecorded = fresh.contains(partition) && self.topic.start != Start::Earliest;
+            self.owned.insert(*partition, progress);
+            self.seeking.remove(partition);
+        }
+        self.consult_quarantine(partitions).await?;
+        tracing::info!(topic = %self.topic.name, ?start, "partitions assigned");
+        Ok(start)
+    }
+
+    /// True if what was staged had to be dropped, so that the partitions that stay must be read again.
+    async fn revoked(&mut self, partitions: &[i32], lost: bool) -> Result<bool> {
+        let mut dropped = false;
+        if lost {
+            self.abort().await;
+            dropped = true;
+        } else {
+            self.flush("rebalance").await?;
+        }
+        for partition in partitions {
+            self.owned.remove(partition);
+            self.seeking.remove(partition);
+        }
+        tracing::info!(topic = %self.topic.name, ?partitions, lost, "partitions revoked");
+        Ok(dropped && !self.owned.is_empty())
+    }
+
+    fn check_log(&self) -> Result<()> {
+        let ledger = self.main.ledger();
+        let Some(then) = ledger.topic(&self.topic.name) else { return Ok(()) };
+        let then = LogIdentity { cluster_id: then.cluster.clone(), topic_id: then.id.clone() };
+        resume::check_identity(&self.feed, &then, &self.log)
+    }
+
+    /// Whether everything up to the ends at start is with us or with other daemons' commits.
+    async fn is_caught_up(&mut self) -> Result<bool> {
+        let Some(ends) = &self.ends else { return Ok(false) };
+        if self.owned.values().any(|progress| progress.unrecorded) {
+            return Ok(false);
+        }
+        let ledger = self.main.ledger();
+        Ok(ends.iter().all(|(partition, log)| match self.owned.get(partition) {
+            Some(progress) => progress.read >= log.end,
+            None => match ledger.next(&self.topic.name, *partition) {
+                Some(next) => next >= log.end,
+                None => log.low == log.end && self.topic.start == Start::Earliest,
+            },
+        }))
+    }
+
+    /// Looks at the table now and then: other writers' snapshots, other daemons' ledger entries.
+    async fn tend(&mut self) -> Result<()> {
+        let patience = self.patience.clone();
+        patience.wait(async || self.main.tend().await).await?;
+        self.adapt().await
+    }
+
+    async fn report_lag(&mut self) {
+        // Lag is for people; a failure to learn it is no failure of the loop.
+        let Ok(log) = self.context.admin.watermarks(&self.topic.name, self.topic.isolation).await else { return };
+        if self.ends.is_some() && log.keys().any(|partition| !self.owned.contains_key(partition)) {
+            // Other daemons' progress shows in the table only.
+            if let Err(error) = self.main.reload().await {
+                tracing::debug!(topic = %self.topic.name, "{error}");
+            }
+        }
+        let ledger = self.main.ledger();
+        let lag: i64 = log
+            .iter()
+            .map(|(partition, log)| {
+                let next = ledger.next(&self.topic.name, *partition).unwrap_or(log.low).max(log.low);
+                (log.end - next).max(0)
+            })
+            .sum();
+        self.context.metrics.lag_records.set(lag);
+        self.context.board.update(&self.topic.name, |status| status.lag_records = Some(lag));
+    }
+}

@@ -1,0 +1,185 @@
+//! A topic's table, ready to be written to: its schema resolved, the table made if it is missing, the mapping agreed
+//! with what the table has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use iceberg::table::Table;
+use iceberg::{NamespaceIdent, TableIdent};
+use tokio::sync::OnceCell;
+
+use crate::catalog::Catalog;
+use crate::commit::{self, SchemaChange, Wanted};
+use crate::config::{TableName, Topic};
+use crate::error::{Error, Result};
+use crate::quarantine;
+use crate::schema::mapping::{Fault, Mapping, Options};
+use crate::schema::model::{MessageId, Pool};
+use crate::schema::{ColumnMap, Existing, partition};
+use crate::shred;
+
+/// The table as the writers see it. Made anew when somebody changes the table's schema, spec or properties.
+#[derive(Debug)]
+pub struct Opened {
+    pub table: Table,
+    pub mapping: Mapping,
+    pub shred: shred::Options,
+    /// Goes with the first data that needs it.
+    pub change: Option<SchemaChange>,
+}
+
+impl Opened {
+    /// The message's full name.
+    pub fn message(&self) -> &str {
+        &self.mapping.pool.message(self.mapping.message).full_name
+    }
+
+    /// Whether writers made for this table still fit `now`.
+    pub fn fits(&self, now: &Table) -> bool {
+        let (then, now) = (self.table.metadata(), now.metadata());
+        then.uuid() == now.uuid()
+            && then.current_schema_id() == now.current_schema_id()
+            && then.default_partition_spec_id() == now.default_partition_spec_id()
+            && then.default_sort_order_id() == now.default_sort_order_id()
+            && writing_properties(then.properties()) == writing_properties(now.properties())
+    }
+}
+
+/// The properties that a writer goes by: not ours, which change with every commit.
+fn writing_properties(properties: &HashMap<String, String>) -> BTreeMap<&str, &str> {
+    let kept = properties.iter().filter(|(key, _)| key.starts_with("write."));
+    kept.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+/// A topic's schema: the pool, and the message in it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub pool: Arc<Pool>,
+    pub message: MessageId,
+}
+
+/// Reads the topic's schema source and finds its message.
+pub fn resolve(topic: &Topic) -> anyhow::Result<Resolved> {
+    let pool = crate::schema::load(&topic.schema)?;
+    let Some(name) = &topic.message else {
+        anyhow::bail!("{}: topic {} names no message; set `message` to its full name", topic.place, topic.name);
+    };
+    match pool.find(name) {
+        Some(message) => Ok(Resolved { pool, message }),
+        None => {
+            let nearest = pool
+                .messages
+                .iter()
+                .map(|message| (strsim::jaro_winkler(name, &message.full_name), &message.full_name))
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = nearest.map_or(String::new(), |(_, nearest)| format!("; did you mean {nearest}?"));
+            anyhow::bail!("{}: message {name} of topic {} is not in its schema{hint}", topic.place, topic.name)
+        }
+    }
+}
+
+pub fn ident(name: &TableName) -> Result<TableIdent> {
+    let namespace = NamespaceIdent::from_vec(name.namespace.clone())
+        .map_err(|error| Error::halt(format!("table {name}: its namespace is not a name")).caused_by(error))?;
+    Ok(TableIdent::new(namespace, name.name.clone()))
+}
+
+/// Opens the topic's table, made if it is missing.
+pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>) -> Result<Opened> {
+    let ident = ident(&topic.table)?;
+    let options = Options::from(topic);
+    let table = match catalog.load(&ident).await {
+        Ok(table) => table,
+        Err(crate::catalog::Error::NotFound(_)) => create(topic, resolved, catalog, &ident).await?,
+        Err(error) => return Err(error.at(&format!("topic {}: loading table {ident}", topic.name))),
+    };
+    let (mapping, schema_changed, map_changed) = agree(topic, resolved, &options, &table)?;
+    let change = (schema_changed || map_changed).then(|| SchemaChange {
+        base_schema_id: table.metadata().current_schema_id(),
+        schema: (*mapping.iceberg).clone(),
+        properties: HashMap::from([(ColumnMap::PROPERTY.to_string(), mapping.column_map.to_json())]),
+    });
+    let shred = shred::Options { framing: topic.framing, tombstones: topic.tombstones };
+    Ok(Opened { table, mapping, shred, change })
+}
+
+/// The mapping for writing to `table` now; whether its schema, and whether its column map, have to change.
+fn agree(topic: &Topic, resolved: &Resolved, options: &Options, table: &Table) -> Result<(Mapping, bool, bool)> {
+    let metadata = table.metadata();
+    let existing = Existing::of(metadata).map_err(|error| {
+        Error::halt(format!("topic {}: table {} cannot be written to", topic.name, table.identifier())).caused_by(error)
+    })?;
+    // A catalog may give a new table other field ids than it was asked for; as long as no data is in it, names tell.
+    if metadata.current_snapshot_id().is_none()
+        && let Ok(mapping) = Mapping::create(resolved.pool.clone(), resolved.message, options)
+        && let Ok(mapping) = mapping.adopt(metadata.current_schema())
+    {
+        let map_changed = mapping.column_map.to_json() != existing.column_map.to_json();
+        return Ok((mapping, false, map_changed));
+    }
+    let evolution = Mapping::evolve(resolved.pool.clone(), resolved.message, options, &existing).map_err(|faults| {
+        refused(&format!("topic {}: table {} cannot take its message", topic.name, table.identifier()), faults)
+    })?;
+    for change in &evolution.changes {
+        tracing::info!(topic = %topic.name, table = %table.identifier(), field = %change.path, "{}: {}", change.verdict.as_str(), change.what);
+    }
+    Ok((evolution.mapping, evolution.schema_changed, evolution.column_map_changed))
+}
+
+async fn create(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>, ident: &TableIdent) -> Result<Table> {
+    let wanted = wanted(topic, resolved, catalog.trust_mirror())?;
+    let table = commit::ensure_table(catalog, ident, wanted).await?;
+    tracing::info!(topic = %topic.name, table = %ident, location = table.metadata().location(), "table created");
+    Ok(table)
+}
+
+/// The table that a topic's message becomes where there is none.
+pub fn wanted(topic: &Topic, resolved: &Resolved, first_snapshot: bool) -> Result<Wanted> {
+    let mapping = Mapping::create(resolved.pool.clone(), resolved.message, &Options::from(topic))
+        .map_err(|faults| refused(&format!("topic {}: its message cannot be a table", topic.name), faults))?;
+    let partition_spec = partition::parse(&topic.partition_by, &mapping.iceberg)
+        .map_err(|faults| refused(&format!("topic {}: partition_by", topic.name), faults))?;
+    let mut properties: HashMap<String, String> = topic.properties.clone().into_iter().collect();
+    properties.extend(mapping.properties());
+    Ok(Wanted { schema: (*mapping.iceberg).clone(), partition_spec, properties, first_snapshot })
+}
+
+fn refused(what: &str, faults: Vec<Fault>) -> Error {
+    let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Error::halt(format!("{what}: {}", all.join("; ")))
+}
+
+/// The quarantine table, made with the first reject.
+#[derive(Debug)]
+pub struct Rejects {
+    pub ident: TableIdent,
+    catalog: Arc<dyn Catalog>,
+    table: OnceCell<Table>,
+}
+
+impl Rejects {
+    pub fn new(ident: TableIdent, catalog: Arc<dyn Catalog>) -> Self {
+        Rejects { ident, catalog, table: OnceCell::new() }
+    }
+
+    /// Whether the table exists already.
+    pub async fn exists(&self) -> Result<bool> {
+        match self.catalog.load(&self.ident).await {
+            Ok(table) => {
+                // Another task may have been faster; both loaded the same.
+                let _ = self.table.set(table);
+                Ok(true)
+            }
+            Err(crate::catalog::Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.at(&format!("loading quarantine table {}", self.ident))),
+        }
+    }
+
+    pub async fn table(&self) -> Result<Table> {
+        let table = self.table.get_or_try_init(|| async {
+            let wanted = quarantine::wanted(self.catalog.trust_mirror())?;
+            commit::ensure_table(&self.catalog, &self.ident, wanted).await
+        });
+        table.await.cloned()
+    }
+}

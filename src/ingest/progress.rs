@@ -1,0 +1,130 @@
+//! How far one partition has come: what the table accounts for, and what is on its way there.
+
+use std::collections::HashSet;
+
+use crate::batch::{OffsetRange, RawBatch};
+
+/// One owned partition.
+#[derive(Debug)]
+pub struct Progress {
+    /// The ledger's next offset when we last read or wrote it.
+    pub committed: i64,
+    /// Everything in `[committed, read)` is with the workers.
+    pub read: i64,
+    /// The quarantine table's next offset, if it has one; it may be ahead of `committed` after a crash between the two
+    /// commits.
+    pub quarantine_next: Option<i64>,
+    /// Offsets at or above `committed` that the quarantine table already holds; they are not rows again.
+    pub quarantined: HashSet<i64>,
+    /// The partition's initial position must be written to the ledger even if no record ever came: with
+    /// `start = "latest"` a restart would otherwise begin somewhere else.
+    pub unrecorded: bool,
+}
+
+/// What to do with a batch that the source delivers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Join {
+    /// It continues where we are (records that we had already are cut off).
+    Take,
+    /// All of it is behind us: a left-over of before a seek.
+    Behind,
+    /// It starts past where we are: something in between is missing, read from `read` again.
+    Gap,
+}
+
+impl Progress {
+    pub fn at(next: i64) -> Self {
+        Progress {
+            committed: next,
+            read: next,
+            quarantine_next: None,
+            quarantined: HashSet::new(),
+            unrecorded: false,
+        }
+    }
+
+    /// The range that the next commit of this partition covers, if it moves anything.
+    pub fn pending(&self) -> Option<OffsetRange> {
+        (self.read > self.committed || self.unrecorded).then_some(OffsetRange { from: self.committed, to: self.read })
+    }
+
+    /// Fits a delivered batch to where we are; see [`Join`].
+    pub fn join(&self, batch: &mut RawBatch) -> Join {
+        if batch.range.to <= self.read {
+            return Join::Behind;
+        }
+        if batch.range.from > self.read {
+            return Join::Gap;
+        }
+        if batch.range.from < self.read {
+            batch.records.retain(|record| record.offset >= self.read);
+            batch.range.from = self.read;
+        }
+        Join::Take
+    }
+
+    /// Takes out the records that the quarantine table holds already; returns how many they were.
+    pub fn drop_quarantined(&self, batch: &mut RawBatch) -> u64 {
+        if self.quarantined.is_empty() {
+            return 0;
+        }
+        let before = batch.records.len();
+        batch.records.retain(|record| !self.quarantined.contains(&record.offset));
+        (before - batch.records.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{RawRecord, Span, TimestampType};
+
+    fn batch(from: i64, offsets: &[i64], to: i64) -> RawBatch {
+        let records = offsets
+            .iter()
+            .map(|offset| RawRecord {
+                offset: *offset,
+                timestamp_ms: 0,
+                timestamp_type: TimestampType::CreateTime,
+                key: None,
+                value: None,
+                headers: Span { start: 0, end: 0 },
+            })
+            .collect();
+        RawBatch {
+            topic: "t".into(),
+            partition: 0,
+            range: OffsetRange { from, to },
+            records,
+            headers: vec![],
+            arena: vec![0; RawBatch::PADDING],
+        }
+    }
+
+    fn check(read: i64, mut given: RawBatch, expected: Join, left: &[i64]) {
+        let progress = Progress::at(read);
+        assert_eq!(progress.join(&mut given), expected);
+        if expected == Join::Take {
+            assert_eq!(given.range.from, read);
+            assert_eq!(given.records.iter().map(|record| record.offset).collect::<Vec<_>>(), left);
+        }
+    }
+
+    #[test]
+    fn ranges_always_join_up() {
+        check(5, batch(5, &[5, 6], 7), Join::Take, &[5, 6]);
+        check(5, batch(5, &[9], 10), Join::Take, &[9]); // a compaction gap lies inside
+        check(5, batch(3, &[3, 4, 6], 7), Join::Take, &[6]); // delivered twice around a seek
+        check(5, batch(1, &[1, 4], 5), Join::Behind, &[]);
+        check(5, batch(6, &[6], 7), Join::Gap, &[]);
+    }
+
+    #[test]
+    fn what_the_quarantine_table_holds_is_not_a_row() {
+        let mut progress = Progress::at(5);
+        progress.quarantined.insert(6);
+        let mut given = batch(5, &[5, 6, 7], 8);
+        assert_eq!(progress.drop_quarantined(&mut given), 1);
+        assert_eq!(given.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [5, 7]);
+    }
+}

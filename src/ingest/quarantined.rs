@@ -1,0 +1,30 @@
+//! What the quarantine table holds ahead of the main table: after a crash between the two commits.
+
+use std::collections::HashSet;
+
+use super::Ingest;
+use crate::commit;
+use crate::error::Result;
+
+impl Ingest {
+    /// Learns, for these partitions, how far the quarantine table is, and which records at or above the main table's
+    /// ledger it has already. Reads the quarantine table only where it is ahead, and only those offsets.
+    pub(super) async fn consult_quarantine(&mut self, partitions: &[i32]) -> Result<()> {
+        let Some(quarantine) = &mut self.quarantine else { return Ok(()) };
+        let patience = self.patience.clone();
+        let topic = &self.topic.name;
+        let next = patience.wait(async || quarantine.starts(topic, partitions).await).await?;
+        for partition in partitions {
+            let Some(progress) = self.owned.get_mut(partition) else { continue };
+            progress.quarantine_next = next.get(partition).copied().flatten();
+            let Some(ahead) = progress.quarantine_next.filter(|next| *next > progress.committed) else { continue };
+            let table = quarantine.table();
+            let (from, to) = (progress.committed, ahead);
+            let offsets = async || commit::offsets_between(table, topic, *partition, from, to).await;
+            let held: HashSet<i64> = patience.wait(offsets).await?.into_iter().collect();
+            tracing::info!(topic = %topic, partition, from, to, records = held.len(), "the quarantine table is ahead of the main table; its records are left out");
+            progress.quarantined = held;
+        }
+        Ok(())
+    }
+}

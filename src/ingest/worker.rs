@@ -1,0 +1,262 @@
+//! One share of a topic's partitions on one task: shred, then write. Workers share nothing but the memory count, so
+//! that partitions use several cores.
+//!
+//! A worker stages; it never commits. After a failure it stages nothing more until it is told to abort, and says what
+//! failed when it is asked to finish.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, block_in_place};
+
+use super::open::{Opened, Rejects};
+use crate::batch::{RawBatch, StagedFiles};
+use crate::error::{Error, Result};
+use crate::quarantine;
+use crate::shred::{self, Shredder};
+use crate::telemetry::TopicMetrics;
+use crate::write::{Limits, TableWriter};
+
+/// Rows go to the Parquet encoder in batches of about so many, or of so many bytes.
+const ROWS_MAX: usize = 8192;
+const SHREDDED_BYTES_MAX: usize = 16 << 20;
+
+/// Batches that may wait for a worker: one in hand, one ready.
+const QUEUE_MAX: usize = 2;
+
+/// What a worker has for the next commit.
+#[derive(Debug, Default)]
+pub struct Staged {
+    pub rows: StagedFiles,
+    pub row_count: u64,
+    pub rejects: StagedFiles,
+    pub reject_count: u64,
+}
+
+impl Staged {
+    pub fn merge(&mut self, other: Staged) {
+        self.rows.files.extend(other.rows.files);
+        self.row_count += other.row_count;
+        self.rejects.files.extend(other.rejects.files);
+        self.reject_count += other.reject_count;
+    }
+}
+
+/// What the loop watches while a worker works.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Memory held by columns and open row groups.
+    pub buffered_bytes: AtomicU64,
+    /// A file has reached its target size: time to commit.
+    pub full: AtomicBool,
+}
+
+enum Work {
+    Batch(RawBatch),
+    Finish(oneshot::Sender<Result<Staged>>),
+    Abort(oneshot::Sender<()>),
+}
+
+pub struct Worker {
+    work: mpsc::Sender<Work>,
+    pub load: Arc<Load>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    pub fn start(target: Arc<Opened>, rejects: Arc<Rejects>, limits: Limits, metrics: TopicMetrics) -> Worker {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let load = Arc::new(Load::default());
+        let state = State {
+            target,
+            rejects,
+            limits,
+            metrics,
+            load: load.clone(),
+            shredder: None,
+            writer: None,
+            reject_writer: None,
+            row_count: 0,
+            reject_count: 0,
+            failure: None,
+        };
+        Worker { work: sender, load, task: tokio::spawn(state.run(receiver)) }
+    }
+
+    /// Waits while the worker has enough to do.
+    pub async fn take(&self, batch: RawBatch) -> Result<()> {
+        self.work.send(Work::Batch(batch)).await.map_err(|_| stopped())
+    }
+
+    /// Closes all files; they are durable when this returns. On failure nothing is left staged.
+    pub async fn finish(&self) -> Result<Staged> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Finish(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Drops everything that is not committed.
+    pub async fn abort(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.work.send(Work::Abort(reply)).await.is_ok() {
+            // Without an answer the task is gone, and its files with it (or left to the orphan sweep).
+            let _ = answer.await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn stopped() -> Error {
+    Error::halt("a worker stopped unexpectedly; its log says why")
+}
+
+struct State {
+    target: Arc<Opened>,
+    rejects: Arc<Rejects>,
+    limits: Limits,
+    metrics: TopicMetrics,
+    load: Arc<Load>,
+    shredder: Option<Shredder>,
+    writer: Option<TableWriter>,
+    reject_writer: Option<TableWriter>,
+    row_count: u64,
+    reject_count: u64,
+    failure: Option<Error>,
+}
+
+impl State {
+    async fn run(mut self, mut work: mpsc::Receiver<Work>) {
+        while let Some(work) = work.recv().await {
+            match work {
+                Work::Batch(batch) if self.failure.is_none() => {
+                    if let Err(error) = self.add(&batch).await {
+                        self.failure = Some(error);
+                        // The loop should ask soon.
+                        self.load.full.store(true, Ordering::Relaxed);
+                    }
+                }
+                Work::Batch(_) => {}
+                Work::Finish(reply) => {
+                    let staged = self.finish().await;
+                    // A loop that is gone does not want the answer.
+                    let _ = reply.send(staged);
+                }
+                Work::Abort(reply) => {
+                    self.abort().await;
+                    let _ = reply.send(());
+                }
+            }
+            self.weigh();
+        }
+    }
+
+    async fn add(&mut self, batch: &RawBatch) -> Result<()> {
+        fail::fail_point!("ingest::shred");
+        let shredder = match &mut self.shredder {
+            Some(shredder) => shredder,
+            empty => empty.insert(Shredder::new(&self.target.mapping, self.target.shred.clone())?),
+        };
+        let rows_before = shredder.rows();
+        let rejects = block_in_place(|| shredder.append(batch));
+        let full = shredder.rows() >= ROWS_MAX || shredder.bytes() >= SHREDDED_BYTES_MAX;
+        let added = (shredder.rows() - rows_before) as u64;
+        self.row_count += added;
+        self.metrics.rows.inc_by(added);
+        if !rejects.is_empty() {
+            self.reject(batch, &rejects).await?;
+        }
+        if full {
+            self.encode().await?;
+        }
+        Ok(())
+    }
+
+    async fn reject(&mut self, batch: &RawBatch, rejects: &[crate::batch::Reject]) -> Result<()> {
+        self.reject_count += rejects.len() as u64;
+        for reject in rejects {
+            self.metrics.reject(reject.code);
+        }
+        if self.reject_writer.is_none() {
+            self.reject_writer = Some(TableWriter::new(&self.rejects.table().await?, self.limits)?);
+        }
+        let rows = block_in_place(|| quarantine::rows(batch, rejects, self.target.message()))?;
+        self.reject_writer.as_mut().expect("it was made above").write(rows).await
+    }
+
+    /// Hands the shredded rows to the Parquet encoder.
+    async fn encode(&mut self) -> Result<()> {
+        let Some(shredder) = &mut self.shredder else { return Ok(()) };
+        if shredder.rows() == 0 {
+            return Ok(());
+        }
+        let rows = shredder.take();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            empty => {
+                let schema = self.target.mapping.iceberg.clone();
+                empty.insert(TableWriter::with_schema(&self.target.table, schema, self.limits)?)
+            }
+        };
+        writer.write(rows).await?;
+        if writer.closed_files() > 0 {
+            self.load.full.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<Staged> {
+        if self.failure.is_none()
+            && let Err(error) = self.encode().await
+        {
+            self.failure = Some(error);
+        }
+        if let Some(error) = self.failure.take() {
+            self.abort().await;
+            return Err(error);
+        }
+        let mut staged = Staged {
+            row_count: std::mem::take(&mut self.row_count),
+            reject_count: std::mem::take(&mut self.reject_count),
+            ..Staged::default()
+        };
+        if let Some(writer) = self.writer.take() {
+            staged.rows = writer.finish().await?;
+        }
+        if let Some(writer) = self.reject_writer.take() {
+            match writer.finish().await {
+                Ok(rejects) => staged.rejects = rejects,
+                Err(error) => {
+                    crate::write::discard(&self.target.table, staged.rows).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(staged)
+    }
+
+    async fn abort(&mut self) {
+        // Columns hold only what is not committed.
+        self.shredder = None;
+        self.failure = None;
+        (self.row_count, self.reject_count) = (0, 0);
+        for writer in [self.writer.take(), self.reject_writer.take()].into_iter().flatten() {
+            writer.abort().await;
+        }
+    }
+
+    fn weigh(&self) {
+        let shredded = self.shredder.as_ref().map_or(0, |shredder| shredder.bytes() as u64);
+        let writers = [&self.writer, &self.reject_writer];
+        let encoded: u64 = writers.into_iter().flatten().map(TableWriter::buffered_bytes).sum();
+        self.load.buffered_bytes.store(shredded + encoded, Ordering::Relaxed);
+        if self.writer.is_none() && self.failure.is_none() {
+            self.load.full.store(false, Ordering::Relaxed);
+        }
+    }
+}
