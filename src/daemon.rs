@@ -1,1 +1,228 @@
-//! (to come)
+//! The daemon: one named task a topic, one cancellation token, an ordered and bounded drain.
+//!
+//! Order of the drain: topics flush and commit, then refinements finish, then the Kafka client leaves the group, then
+//! HTTP ends. What does not make it within `shutdown_timeout` is named and cut off; nothing is lost by that, since
+//! what is not committed is read again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{self, Catalog};
+use crate::config::Project;
+use crate::error::Error;
+use crate::ingest;
+use crate::source::{Admin, Budget, Source, TopicSubscription};
+use crate::telemetry::{Board, Metrics, TopicState, http};
+
+/// What `calve run` was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stop once everything up to the ends at start is committed, and refined downstream.
+    pub until_caught_up: bool,
+    /// Only these topics; empty means all.
+    pub topics: Vec<String>,
+    /// Serve HTTP here; none: no server.
+    pub http: Option<String>,
+}
+
+/// How a run ended: which topics halted, and why.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub halted: BTreeMap<String, String>,
+}
+
+/// Of `memory_limit`: what was fetched, and what is being shredded and encoded. The rest is for commits, refinements
+/// and the process itself.
+const FETCH_PERCENT: u64 = 35;
+const WRITE_PERCENT: u64 = 35;
+/// A topic's loop may hold so much, however many topics there are; most of them are quiet at any time.
+const TOPIC_BYTES_MIN: u64 = 8 << 20;
+
+/// Runs until `stop` is cancelled or, with `until_caught_up`, all is done.
+pub async fn run(project: &Project, options: &Options, stop: CancellationToken) -> anyhow::Result<Report> {
+    let metrics = Metrics::new();
+    let board = Board::new(metrics.clone());
+    let limit = project.daemon.memory_limit_bytes;
+    metrics.memory_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+
+    let names: Vec<&String> = match options.topics.is_empty() {
+        true => project.topics.keys().collect(),
+        false => options.topics.iter().collect(),
+    };
+    let mut topics = Vec::new();
+    for name in names {
+        let topic = project.topics.get(name).with_context(|| {
+            let known: Vec<&str> = project.topics.keys().map(String::as_str).collect();
+            format!("topic {name} is not registered in calve.toml; registered: {}", known.join(", "))
+        })?;
+        board.add(&topic.name, &topic.table.to_string());
+        topics.push(topic.clone());
+    }
+
+    // The server comes first: an address in use is said before anything is read.
+    let drained = CancellationToken::new();
+    let server = match &options.http {
+        None => None,
+        Some(address) => {
+            let server = http::Server::bind(address, project.daemon.http_token.clone()).await?;
+            tracing::info!("serving http://{}: /metrics /livez /readyz /status", server.address());
+            Some(tokio::spawn(server.serve(metrics.clone(), board.clone(), drained.clone())))
+        }
+    };
+
+    let mut catalogs: HashMap<String, Arc<dyn Catalog>> = HashMap::new();
+    let mut report = Report::default();
+    let mut feeds = Vec::new();
+    for topic in topics {
+        if !catalogs.contains_key(&topic.catalog) {
+            let config = project
+                .catalogs
+                .get(&topic.catalog)
+                .with_context(|| format!("{}: no catalog named {}", topic.place, topic.catalog))?;
+            let wait = ingest::Patience {
+                topic: topic.name.clone(),
+                board: board.clone(),
+                limit: options.until_caught_up.then_some(Duration::from_secs(60)),
+            };
+            let opened = tokio::select! {
+                () = stop.cancelled() => return Ok(report),
+                opened = wait.wait(async || catalog::open(config).await.map_err(Error::from)) => opened,
+            };
+            match opened {
+                Ok(catalog) => drop(catalogs.insert(topic.catalog.clone(), catalog)),
+                Err(error) => {
+                    halt(&board, &mut report, &topic.name, &error.into());
+                    continue;
+                }
+            }
+        }
+        feeds.push(topic);
+    }
+
+    let budget = Budget::new(limit / 100 * FETCH_PERCENT);
+    let subscriptions =
+        feeds.iter().map(|topic| TopicSubscription { name: topic.name.clone(), isolation: topic.isolation }).collect();
+    let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget)?;
+    let source = Arc::new(source);
+    let admin = Admin::new(&project.kafka)?;
+    let (committed, commits) = mpsc::unbounded_channel();
+    let memory_bytes = (limit / 100 * WRITE_PERCENT / feeds.len().max(1) as u64).max(TOPIC_BYTES_MIN);
+
+    let cancel = stop.child_token();
+    let mut loops = JoinSet::new();
+    let mut running = HashMap::new();
+    for topic in feeds {
+        let Some(events) = events.remove(&topic.name) else { continue };
+        let context = ingest::Context {
+            catalog: catalogs[&topic.catalog].clone(),
+            source: source.clone(),
+            admin: admin.clone(),
+            board: board.clone(),
+            metrics: metrics.topic(&topic.name),
+            table_metrics: metrics.table(&topic.table.to_string()),
+            committed: committed.clone(),
+            memory_bytes,
+            until_caught_up: options.until_caught_up,
+        };
+        let name = topic.name.clone();
+        let task = loops.spawn(ingest::run(topic, events, context, cancel.clone()));
+        running.insert(task.id(), name);
+    }
+    drop(committed);
+
+    let refining = tokio::spawn(refine(project.clone(), metrics.clone(), commits, stop.clone(), options.until_caught_up));
+
+    // A daemon goes on with the topics that are left; it ends when it is told to, or when all is caught up.
+    let mut deadline = None;
+    loop {
+        let ended = tokio::select! {
+            () = stop.cancelled(), if deadline.is_none() => {
+                tracing::info!("shutting down: committing what was read");
+                board.stopping();
+                deadline = Some(Instant::now() + project.daemon.shutdown_timeout);
+                continue;
+            }
+            () = sleep_until(deadline) => break,
+            ended = loops.join_next_with_id(), if !loops.is_empty() => ended,
+            () = std::future::pending(), if loops.is_empty() && !options.until_caught_up && deadline.is_none() => None,
+            else => None,
+        };
+        match ended {
+            Some(Ok((id, result))) => {
+                let name = running.remove(&id).unwrap_or_default();
+                match result {
+                    Ok(()) => board.set(&name, TopicState::Stopped, None),
+                    Err(error) => {
+                        source.halt(&name);
+                        halt(&board, &mut report, &name, &error.into());
+                    }
+                }
+            }
+            Some(Err(error)) => {
+                let name = running.remove(&error.id()).unwrap_or_default();
+                source.halt(&name);
+                halt(&board, &mut report, &name, &anyhow::anyhow!("its task failed: {error}"));
+            }
+            None => {}
+        }
+        if loops.is_empty() && (options.until_caught_up || deadline.is_some()) {
+            break;
+        }
+    }
+    if !running.is_empty() {
+        let stragglers: Vec<&str> = running.values().map(String::as_str).collect();
+        tracing::error!(
+            topics = stragglers.join(", "),
+            "not done within shutdown_timeout; what they had not committed will be read again"
+        );
+    }
+    loops.shutdown().await;
+
+    let grace = deadline.map_or(project.daemon.shutdown_timeout, |deadline| {
+        deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2))
+    });
+    // On shutdown a refinement stops between steps; caught up, all of them run to their end.
+    match options.until_caught_up && !stop.is_cancelled() {
+        true => fold(&mut report, refining.await),
+        false => match tokio::time::timeout(grace, refining).await {
+            Ok(result) => fold(&mut report, result),
+            Err(_) => tracing::error!("refinements did not stop within shutdown_timeout; they will run again"),
+        },
+    }
+    if let Ok(source) = Arc::try_unwrap(source) {
+        source.shutdown(grace).await;
+    }
+    drained.cancel();
+    if let Some(server) = server {
+        server.await.context("the HTTP server failed")??;
+    }
+    Ok(report)
+}
+
+fn halt(board: &Board, report: &mut Report, topic: &str, error: &anyhow::Error) {
+    let line = format!("{error:#}");
+    tracing::error!(topic, "halted: {line}");
+    board.set(topic, TopicState::Halted, Some(line.clone()));
+    report.halted.insert(topic.to_string(), line);
+}
+
+fn fold(report: &mut Report, result: Result<BTreeMap<String, String>, tokio::task::JoinError>) {
+    match result {
+        Ok(failed) => report.halted.extend(failed),
+        Err(error) => drop(report.halted.insert("refinements".to_string(), error.to_string())),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

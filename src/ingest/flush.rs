@@ -175,7 +175,7 @@ impl Ingest {
         self.quiet_since = None;
         let offsets = append.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect();
         self.context.source.commit_group_offsets(&self.topic.name, &offsets);
-        let metrics = &self.context.metrics;
+        let metrics = &self.context.table_metrics;
         metrics.commits.inc();
         metrics.commit_duration.observe(started.elapsed().as_secs_f64());
         metrics.files_written.inc_by(append.files.len() as u64);

@@ -31,7 +31,8 @@ use crate::commit::Committer;
 use crate::config::{Start, Topic};
 use crate::error::{Error, Result};
 use crate::source::{Admin, Event, Events, Source, Watermarks};
-use crate::telemetry::{Board, TopicMetrics, TopicState};
+use crate::telemetry::metrics::{TableMetrics, TopicMetrics};
+use crate::telemetry::{Board, TopicState};
 use crate::write::Limits;
 use open::Rejects;
 use progress::{Join, Progress};
@@ -52,6 +53,7 @@ pub struct Context {
     pub admin: Admin,
     pub board: Board,
     pub metrics: TopicMetrics,
+    pub table_metrics: TableMetrics,
     /// Tables that got a new snapshot, for the refinements downstream.
     pub committed: tokio::sync::mpsc::UnboundedSender<crate::config::TableName>,
     /// Bytes that the columns and open files of one topic may hold.
@@ -111,7 +113,7 @@ impl Ingest {
         let opened = patience.wait(async || open(&topic, &resolved, &context.catalog).await).await?;
         let table = opened.table.identifier().clone();
         let main = patience.wait(async || Committer::open(context.catalog.clone(), &table).await).await?;
-        let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, context.catalog.clone()));
+        let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, opened.message(), context.catalog.clone())?);
         let mut quarantine = None;
         if patience.wait(async || rejects.exists().await).await? {
             let open = async || Committer::open(context.catalog.clone(), &rejects.ident).await;
@@ -299,11 +301,9 @@ impl Ingest {
             }
         }
         if let (Start::Timestamp(milliseconds), false) = (self.topic.start, fresh.is_empty()) {
-            let found = patience.wait(async || admin.offsets_for_time(name, milliseconds).await).await?;
-            for (partition, start) in &mut initial {
-                // No record that late: the end.
-                *start = found.get(partition).copied().flatten().unwrap_or(log[partition].end);
-            }
+            let isolation = self.topic.isolation;
+            let found = async || admin.offsets_for_time(name, &fresh, milliseconds, isolation).await;
+            initial.extend(patience.wait(found).await?);
         }
         let start = resume::start_offsets(&self.feed, partitions, |p| next.get(&p).copied().flatten(), &log, &initial)?;
         for (partition, offset) in &start {

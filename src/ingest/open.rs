@@ -4,18 +4,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent};
 use tokio::sync::OnceCell;
 
+use crate::batch::{RawBatch, Reject};
 use crate::catalog::Catalog;
-use crate::commit::{self, SchemaChange, Wanted};
+use crate::commit::SchemaChange;
+use crate::commit::create::{Wanted, ensure_table};
 use crate::config::{TableName, Topic};
 use crate::error::{Error, Result};
-use crate::quarantine;
+use crate::quarantine::Quarantine;
+use crate::schema::column_map::ColumnMap;
+use crate::schema::evolve::Existing;
 use crate::schema::mapping::{Fault, Mapping, Options};
 use crate::schema::model::{MessageId, Pool};
-use crate::schema::{ColumnMap, Existing, partition};
+use crate::schema::partition;
 use crate::shred;
 
 /// The table as the writers see it. Made anew when somebody changes the table's schema, spec or properties.
@@ -91,7 +96,7 @@ pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>
     let table = match catalog.load(&ident).await {
         Ok(table) => table,
         Err(crate::catalog::Error::NotFound(_)) => create(topic, resolved, catalog, &ident).await?,
-        Err(error) => return Err(error.at(&format!("topic {}: loading table {ident}", topic.name))),
+        Err(error) => return Err(error.at(format!("topic {}: loading table {ident}", topic.name)).into()),
     };
     let (mapping, schema_changed, map_changed) = agree(topic, resolved, &options, &table)?;
     let change = (schema_changed || map_changed).then(|| SchemaChange {
@@ -128,7 +133,7 @@ fn agree(topic: &Topic, resolved: &Resolved, options: &Options, table: &Table) -
 
 async fn create(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>, ident: &TableIdent) -> Result<Table> {
     let wanted = wanted(topic, resolved, catalog.trust_mirror())?;
-    let table = commit::ensure_table(catalog, ident, wanted).await?;
+    let table = ensure_table(catalog, ident, wanted).await?;
     tracing::info!(topic = %topic.name, table = %ident, location = table.metadata().location(), "table created");
     Ok(table)
 }
@@ -153,13 +158,19 @@ fn refused(what: &str, faults: Vec<Fault>) -> Error {
 #[derive(Debug)]
 pub struct Rejects {
     pub ident: TableIdent,
+    quarantine: Quarantine,
     catalog: Arc<dyn Catalog>,
     table: OnceCell<Table>,
 }
 
 impl Rejects {
-    pub fn new(ident: TableIdent, catalog: Arc<dyn Catalog>) -> Self {
-        Rejects { ident, catalog, table: OnceCell::new() }
+    pub fn new(ident: TableIdent, message: &str, catalog: Arc<dyn Catalog>) -> Result<Self> {
+        Ok(Rejects { ident, quarantine: Quarantine::new(message)?, catalog, table: OnceCell::new() })
+    }
+
+    /// One row for each reject.
+    pub fn rows(&self, batch: &RawBatch, rejects: &[Reject]) -> Result<RecordBatch> {
+        self.quarantine.rows(batch, rejects, chrono::Utc::now().timestamp_micros())
     }
 
     /// Whether the table exists already.
@@ -171,14 +182,20 @@ impl Rejects {
                 Ok(true)
             }
             Err(crate::catalog::Error::NotFound(_)) => Ok(false),
-            Err(error) => Err(error.at(&format!("loading quarantine table {}", self.ident))),
+            Err(error) => Err(error.at(format!("loading quarantine table {}", self.ident)).into()),
         }
     }
 
     pub async fn table(&self) -> Result<Table> {
         let table = self.table.get_or_try_init(|| async {
-            let wanted = quarantine::wanted(self.catalog.trust_mirror())?;
-            commit::ensure_table(&self.catalog, &self.ident, wanted).await
+            let creation = self.quarantine.creation(HashMap::new())?;
+            let wanted = Wanted {
+                schema: creation.schema,
+                partition_spec: creation.partition_spec,
+                properties: creation.properties,
+                first_snapshot: self.catalog.trust_mirror(),
+            };
+            ensure_table(&self.catalog, &self.ident, wanted).await
         });
         table.await.cloned()
     }

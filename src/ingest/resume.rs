@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::source::Watermarks;
 
 /// Who a log is, beyond its name. Absent where the broker does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +14,6 @@ pub struct LogIdentity {
     pub cluster_id: Option<String>,
     /// KIP-516.
     pub topic_id: Option<String>,
-}
-
-/// The offsets that a partition's log holds: `[low, end)`, the end being the last stable offset under read_committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watermarks {
-    pub low: i64,
-    pub end: i64,
 }
 
 /// Names for messages.

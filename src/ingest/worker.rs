@@ -13,9 +13,8 @@ use tokio::task::{JoinHandle, block_in_place};
 use super::open::{Opened, Rejects};
 use crate::batch::{RawBatch, StagedFiles};
 use crate::error::{Error, Result};
-use crate::quarantine;
-use crate::shred::{self, Shredder};
-use crate::telemetry::TopicMetrics;
+use crate::shred::Shredder;
+use crate::telemetry::metrics::TopicMetrics;
 use crate::write::{Limits, TableWriter};
 
 /// Rows go to the Parquet encoder in batches of about so many, or of so many bytes.
@@ -180,12 +179,12 @@ impl State {
     async fn reject(&mut self, batch: &RawBatch, rejects: &[crate::batch::Reject]) -> Result<()> {
         self.reject_count += rejects.len() as u64;
         for reject in rejects {
-            self.metrics.reject(reject.code);
+            self.metrics.rejected(reject.code);
         }
         if self.reject_writer.is_none() {
             self.reject_writer = Some(TableWriter::new(&self.rejects.table().await?, self.limits)?);
         }
-        let rows = block_in_place(|| quarantine::rows(batch, rejects, self.target.message()))?;
+        let rows = block_in_place(|| self.rejects.rows(batch, rejects))?;
         self.reject_writer.as_mut().expect("it was made above").write(rows).await
     }
 

@@ -186,6 +186,11 @@ impl TableWriter {
         self.open.values().map(|file| file.buffered as u64).sum()
     }
 
+    /// Files that reached their size, or made room for others, and wait for [`TableWriter::finish`].
+    pub fn closed_files(&self) -> usize {
+        self.closed.len()
+    }
+
     pub fn open_files(&self) -> usize {
         self.open.len()
     }
