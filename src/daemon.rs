@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{self, Catalog};
 use crate::config::Project;
 use crate::error::Error;
-use crate::ingest;
+use crate::ingest::{self, patiently};
 use crate::source::{Admin, Budget, Source, TopicSubscription};
 use crate::telemetry::{Board, Metrics, TopicState, http};
 
@@ -93,7 +93,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
             };
             let opened = tokio::select! {
                 () = stop.cancelled() => return Ok(report),
-                opened = wait.wait(async || catalog::open(config).await.map_err(Error::from)) => opened,
+                opened = open_catalog(&wait, config) => opened,
             };
             match opened {
                 Ok(catalog) => drop(catalogs.insert(topic.catalog.clone(), catalog)),
@@ -206,6 +206,10 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     Ok(report)
 }
 
+async fn open_catalog(wait: &ingest::Patience, config: &crate::config::Catalog) -> Result<Arc<dyn Catalog>, Error> {
+    patiently!(wait, async { catalog::open(config).await.map_err(Error::from) })
+}
+
 fn halt(board: &Board, report: &mut Report, topic: &str, error: &anyhow::Error) {
     let line = format!("{error:#}");
     tracing::error!(topic, "halted: {line}");
@@ -225,4 +229,15 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+async fn refine(
+    _project: Project,
+    _metrics: Metrics,
+    mut commits: mpsc::UnboundedReceiver<crate::config::TableName>,
+    _stop: CancellationToken,
+    _pending: bool,
+) -> BTreeMap<String, String> {
+    while commits.recv().await.is_some() {}
+    BTreeMap::new()
 }

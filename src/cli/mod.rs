@@ -11,13 +11,16 @@ use crate::config::{self, Faults, Project};
 use crate::telemetry::logging;
 
 mod completions;
+mod demo;
 mod init;
 mod ledger;
+mod orders;
 pub mod output;
 pub mod plan;
 mod probe;
 mod query;
 mod refine;
+mod run;
 mod schema;
 pub mod tables;
 mod topics;
@@ -81,6 +84,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it work: a broker in the process, sample orders, ingest, a refinement, a query
+    Demo(demo::Args),
     /// Make a commented project that runs as it is against a local broker
     Init(init::Args),
     /// Check the whole project and print every fault at once
@@ -89,6 +94,8 @@ pub enum Command {
     Topics(topics::TopicsArgs),
     /// Show how the daemon and all topics are
     Status(topics::StatusArgs),
+    /// Feed the registered topics' tables, and refine them: the daemon
+    Run(run::Args),
     /// Show what a topic's messages become
     Schema(schema::Args),
     /// Show or decide what a table says it has
@@ -106,7 +113,10 @@ pub enum Command {
 impl Command {
     /// Commands that run for long say what they do; the others only when something is wrong.
     fn log_level(&self) -> i8 {
-        0
+        match self {
+            Command::Run(_) => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -157,6 +167,8 @@ pub fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
     match cli.command {
+        Command::Demo(args) => demo::run(args, global).await,
+        Command::Run(args) => run::run(args, global).await,
         Command::Init(args) => init::run(args, global),
         Command::Validate(args) => validate::run(args, global).await,
         Command::Topics(args) => topics::topics(args, global).await,

@@ -11,6 +11,7 @@ use futures::future::join_all;
 use uuid::Uuid;
 
 use super::worker::Staged;
+use super::patience::patiently;
 use super::{Ingest, open, resolve};
 use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
@@ -62,7 +63,7 @@ impl Ingest {
         };
         let patience = self.patience.clone();
         self.commit_id = Uuid::now_v7();
-        match patience.wait(async || self.main.commit(&append).await).await? {
+        match patiently!(patience, self.main.commit(&append))? {
             Outcome::Committed { snapshot_id } => {
                 fail::fail_point!("ingest::committed");
                 self.committed(&append, snapshot_id, started, reason);
@@ -108,7 +109,7 @@ impl Ingest {
         let topic = self.topic.name.clone();
         // Rejects of a batch that the main table already has from someone else must not come into the quarantine
         // table; its own ledger would not notice if that someone had none to commit.
-        patience.wait(async || self.main.reload().await).await?;
+        patiently!(patience, self.main.reload())?;
         let ledger = self.main.ledger();
         let stands = |(partition, range): (&i32, &OffsetRange)| {
             ledger.next(&topic, *partition).is_none_or(|next| next == range.from)
@@ -119,8 +120,8 @@ impl Ingest {
             return Ok(false);
         }
         if self.quarantine.is_none() {
-            let open = async || Committer::open(self.context.catalog.clone(), &self.rejects.ident).await;
-            self.quarantine = Some(patience.wait(open).await?);
+            let catalog = &self.context.catalog;
+            self.quarantine = Some(patiently!(patience, Committer::open(catalog.clone(), &self.rejects.ident))?);
             let owned: Vec<i32> = self.owned.keys().copied().collect();
             self.consult_quarantine(&owned).await?;
         }
@@ -144,7 +145,7 @@ impl Ingest {
             schema: None,
             summary: BTreeMap::new(),
         };
-        match patience.wait(async || quarantine.commit(&append).await).await? {
+        match patiently!(patience, quarantine.commit(&append))? {
             Outcome::Committed { snapshot_id } => {
                 for (partition, range) in &append.ranges {
                     if let Some(progress) = self.owned.get_mut(partition) {
@@ -209,7 +210,7 @@ impl Ingest {
             return Ok(());
         }
         let patience = self.patience.clone();
-        let next = patience.wait(async || self.main.starts(&self.topic.name, &owned).await).await?;
+        let next = patiently!(patience, self.main.starts(&self.topic.name, &owned))?;
         for partition in &owned {
             let Some(progress) = self.owned.get_mut(partition) else { continue };
             let offset = next.get(partition).copied().flatten().unwrap_or(progress.committed);
@@ -242,7 +243,7 @@ impl Ingest {
             Error::halt(format!("topic {}: its schema cannot be read", self.topic.name)).caused_by(error)
         })?;
         let patience = self.patience.clone();
-        let opened = patience.wait(async || open(&self.topic, &resolved, &self.context.catalog).await).await?;
+        let opened = patiently!(patience, open(&self.topic, &resolved, &self.context.catalog))?;
         self.opened = Arc::new(opened);
         self.workers.iter_mut().for_each(|worker| *worker = None);
         Ok(())

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 pub use open::{Opened, Resolved, ident, open, resolve, wanted};
 pub use patience::Patience;
+pub(crate) use patience::patiently;
 pub use resume::{Feed, LogIdentity};
 
 use crate::batch::RawBatch;
@@ -110,21 +111,20 @@ impl Ingest {
     async fn open(topic: Topic, context: Context, patience: Patience) -> Result<Ingest> {
         let resolved = resolve(&topic)
             .map_err(|error| Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error))?;
-        let opened = patience.wait(async || open(&topic, &resolved, &context.catalog).await).await?;
+        let opened = patiently!(patience, open(&topic, &resolved, &context.catalog))?;
         let table = opened.table.identifier().clone();
-        let main = patience.wait(async || Committer::open(context.catalog.clone(), &table).await).await?;
+        let main = patiently!(patience, Committer::open(context.catalog.clone(), &table))?;
         let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, opened.message(), context.catalog.clone())?);
         let mut quarantine = None;
-        if patience.wait(async || rejects.exists().await).await? {
-            let open = async || Committer::open(context.catalog.clone(), &rejects.ident).await;
-            quarantine = Some(patience.wait(open).await?);
+        if patiently!(patience, rejects.exists())? {
+            quarantine = Some(patiently!(patience, Committer::open(context.catalog.clone(), &rejects.ident))?);
         }
         let log = LogIdentity {
-            cluster_id: patience.wait(async || context.admin.cluster_id().await).await?,
-            topic_id: patience.wait(async || context.admin.topic_id(&topic.name).await).await?,
+            cluster_id: patiently!(patience, context.admin.cluster_id())?,
+            topic_id: patiently!(patience, context.admin.topic_id(&topic.name))?,
         };
         let ends = match context.until_caught_up {
-            true => Some(patience.wait(async || context.admin.watermarks(&topic.name, topic.isolation).await).await?),
+            true => Some(patiently!(patience, context.admin.watermarks(&topic.name, topic.isolation))?),
             false => None,
         };
         let feed = Feed { topic: topic.name.clone(), table: topic.table.to_string() };
@@ -288,10 +288,10 @@ impl Ingest {
     async fn assigned(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
         let patience = self.patience.clone();
         let name = &self.topic.name;
-        let next = patience.wait(async || self.main.starts(name, partitions).await).await?;
+        let next = patiently!(patience, self.main.starts(name, partitions))?;
         self.check_log()?;
         let admin = &self.context.admin;
-        let log = patience.wait(async || admin.watermarks(name, self.topic.isolation).await).await?;
+        let log = patiently!(patience, admin.watermarks(name, self.topic.isolation))?;
         let fresh: Vec<i32> = partitions.iter().copied().filter(|p| next.get(p).copied().flatten().is_none()).collect();
         let mut initial = BTreeMap::new();
         for partition in &fresh {
@@ -302,8 +302,7 @@ impl Ingest {
         }
         if let (Start::Timestamp(milliseconds), false) = (self.topic.start, fresh.is_empty()) {
             let isolation = self.topic.isolation;
-            let found = async || admin.offsets_for_time(name, &fresh, milliseconds, isolation).await;
-            initial.extend(patience.wait(found).await?);
+            initial.extend(patiently!(patience, admin.offsets_for_time(name, &fresh, milliseconds, isolation))?);
         }
         let start = resume::start_offsets(&self.feed, partitions, |p| next.get(&p).copied().flatten(), &log, &initial)?;
         for (partition, offset) in &start {
@@ -360,7 +359,7 @@ impl Ingest {
     /// Looks at the table now and then: other writers' snapshots, other daemons' ledger entries.
     async fn tend(&mut self) -> Result<()> {
         let patience = self.patience.clone();
-        patience.wait(async || self.main.tend().await).await?;
+        patiently!(patience, self.main.tend())?;
         self.adapt().await
     }
 

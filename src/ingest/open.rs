@@ -13,7 +13,7 @@ use crate::batch::{RawBatch, Reject};
 use crate::catalog::Catalog;
 use crate::commit::SchemaChange;
 use crate::commit::create::{Wanted, ensure_table};
-use crate::config::{TableName, Topic};
+use crate::config::{self, TableName, Topic};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::schema::column_map::ColumnMap;
@@ -104,8 +104,26 @@ pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>
         schema: (*mapping.iceberg).clone(),
         properties: HashMap::from([(ColumnMap::PROPERTY.to_string(), mapping.column_map.to_json())]),
     });
-    let shred = shred::Options { framing: topic.framing, tombstones: topic.tombstones };
+    let shred = shred::Options { framing: framing(topic)?, tombstones: tombstones(topic) };
     Ok(Opened { table, mapping, shred, change })
+}
+
+fn framing(topic: &Topic) -> Result<shred::Framing> {
+    match topic.framing {
+        config::Framing::None => Ok(shred::Framing::None),
+        config::Framing::LengthDelimited => Ok(shred::Framing::LengthDelimited),
+        config::Framing::Confluent | config::Framing::Header => Err(Error::halt(format!(
+            "{}: topic {}: this version reads framings none and length_delimited only",
+            topic.place, topic.name
+        ))),
+    }
+}
+
+fn tombstones(topic: &Topic) -> shred::Tombstones {
+    match topic.tombstones {
+        config::Tombstones::Row => shred::Tombstones::Row,
+        config::Tombstones::Skip => shred::Tombstones::Skip,
+    }
 }
 
 /// The mapping for writing to `table` now; whether its schema, and whether its column map, have to change.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::telemetry::{Board, TopicState};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -21,34 +21,67 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Calls `attempt` until it succeeds, must not be tried again, or patience ends.
-    pub async fn wait<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        let started = Instant::now();
-        let mut backoff = BACKOFF_MIN;
-        let mut said = String::new();
-        loop {
-            match attempt().await {
-                Ok(value) => {
-                    if !said.is_empty() {
-                        tracing::info!(topic = %self.topic, waited_seconds = started.elapsed().as_secs(), "going on");
-                        self.board.set(&self.topic, TopicState::Running, None);
-                    }
-                    return Ok(value);
-                }
-                Err(error) if error.is_retry() && self.limit.is_none_or(|limit| started.elapsed() < limit) => {
-                    let reason = error.to_string();
-                    if reason != said {
-                        tracing::warn!(topic = %self.topic, "{reason}; trying again");
-                        self.board.set(&self.topic, TopicState::Retrying, Some(reason.clone()));
-                        said = reason;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-            // Full jitter, so that many topics do not come back in step.
-            let jittered = rand::rng().random_range(backoff / 2..=backoff);
-            tokio::time::sleep(jittered).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+    pub fn begin(&self) -> Waiting<'_> {
+        Waiting { patience: self, started: Instant::now(), backoff: BACKOFF_MIN, said: String::new() }
+    }
+}
+
+/// One wait of a [`Patience`]; see [`patiently`].
+pub struct Waiting<'a> {
+    patience: &'a Patience,
+    started: Instant,
+    backoff: Duration,
+    said: String,
+}
+
+impl Waiting<'_> {
+    /// Waits before the next attempt; gives the error back if there must not be one.
+    pub async fn pause(&mut self, error: Error) -> Result<()> {
+        let Patience { topic, board, limit } = self.patience;
+        if !error.is_retry() || limit.is_some_and(|limit| self.started.elapsed() >= limit) {
+            return Err(error);
+        }
+        let reason = error.to_string();
+        if reason != self.said {
+            tracing::warn!(topic = %topic, "{reason}; trying again");
+            board.set(topic, TopicState::Retrying, Some(reason.clone()));
+            self.said = reason;
+        }
+        // Jitter, so that many topics do not come back in step.
+        let jittered = rand::rng().random_range(self.backoff / 2..=self.backoff);
+        tokio::time::sleep(jittered).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        Ok(())
+    }
+
+    /// It has succeeded.
+    pub fn end(&self) {
+        let Patience { topic, board, .. } = self.patience;
+        if !self.said.is_empty() {
+            tracing::info!(topic = %topic, waited_seconds = self.started.elapsed().as_secs(), "going on");
+            board.set(topic, TopicState::Running, None);
         }
     }
 }
+
+/// `patiently!(patience, attempt)` awaits `attempt`, made anew each time, until it succeeds, must not be tried again, or
+/// patience ends. A macro, because an async closure over borrowed state is not known to be `Send`.
+macro_rules! patiently {
+    ($patience:expr, $attempt:expr) => {{
+        let mut waiting = $patience.begin();
+        loop {
+            match $attempt.await {
+                Ok(value) => {
+                    waiting.end();
+                    break crate::error::Result::Ok(value);
+                }
+                Err(error) => {
+                    if let Err(error) = waiting.pause(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use patiently;

@@ -159,7 +159,13 @@ impl State {
         fail::fail_point!("ingest::shred");
         let shredder = match &mut self.shredder {
             Some(shredder) => shredder,
-            empty => empty.insert(Shredder::new(&self.target.mapping, self.target.shred.clone())?),
+            empty => {
+                let shredder = Shredder::new(&self.target.mapping, self.target.shred).map_err(|error| {
+                    Error::halt(format!("table {} cannot be shredded into", self.target.table.identifier()))
+                        .caused_by(error)
+                })?;
+                empty.insert(shredder)
+            }
         };
         let rows_before = shredder.rows();
         let rejects = block_in_place(|| shredder.append(batch));
@@ -194,7 +200,9 @@ impl State {
         if shredder.rows() == 0 {
             return Ok(());
         }
-        let rows = shredder.take();
+        let batches = shredder.take().map_err(|error| {
+            Error::halt(format!("rows of table {} do not fit its columns", self.target.table.identifier())).caused_by(error)
+        })?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             empty => {
@@ -202,7 +210,9 @@ impl State {
                 empty.insert(TableWriter::with_schema(&self.target.table, schema, self.limits)?)
             }
         };
-        writer.write(rows).await?;
+        for rows in batches {
+            writer.write(rows).await?;
+        }
         if writer.closed_files() > 0 {
             self.load.full.store(true, Ordering::Relaxed);
         }
