@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs every real part of the tests into ${CALVE_PARTS:-~/.cache/calve-parts}, so that a part which cannot be had
+# is said here, by name, and not in the middle of a test.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+try() { # NAME COMMAND...
+  local name=$1 started=$SECONDS; shift
+  "$@" >/dev/null || { echo "install.sh: $name cannot be had; the lines above say why" >&2; exit 1; }
+  echo "$name: ready ($((SECONDS - started)) s)"
+}
+
+# Parts that only install when they start: started once, and stopped again.
+start_once() {
+  local dir; dir=$(mktemp -d)
+  "./$1.sh" start "$dir" && "./$1.sh" stop "$dir"
+  rm -rf "$dir"
+}
+
+try "engines (DuckDB, PyIceberg)" ./engines.sh
+try "kfbroker (light broker)" ./kfbroker.sh
+try "Apache Kafka" ./kafka.sh install
+try "Iceberg REST catalog" start_once rest
+try "Postgres" start_once postgres
+try "versitygw (S3)" start_once s3
