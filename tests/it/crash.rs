@@ -1,0 +1,171 @@
+//! Killed anywhere: kill -9 at random instants, at every stage edge, zombies, rebalances. After each, the table is
+//! compared to the log offset by offset.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::support::broker::{Broker, Record};
+use crate::support::project::{Project, damaged, event};
+
+/// Records of which one in forty is damaged.
+fn records(partitions: i32, ids: std::ops::Range<i64>) -> Vec<Record> {
+    let value = |id| if id % 40 == 11 { damaged(id) } else { event(id) };
+    ids.map(|id| Record::new((id % i64::from(partitions)) as i32, value(id))).collect()
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("CALVE_SEED={seed}");
+    seed
+}
+
+/// Kills the daemon `kills` times at random instants, while records keep coming.
+fn kill_at_random(broker: &Broker, kills: usize) {
+    let mut random = StdRng::seed_from_u64(seed());
+    broker.create_topic("events", 3, &[]);
+    let project = Project::new(broker, "commit_interval = \"150ms\"\n");
+    let mut next = 0;
+    for _ in 0..kills {
+        let daemon = project.start();
+        let lives = Duration::from_millis(random.random_range(50..3500));
+        let started = std::time::Instant::now();
+        while started.elapsed() < lives {
+            let count = random.random_range(20..400);
+            broker.produce("events", &records(3, next..next + count));
+            next += count;
+            std::thread::sleep(Duration::from_millis(random.random_range(0..80)));
+        }
+        daemon.kill();
+    }
+    project.catch_up();
+    project.assert_exactly_once(broker, "events");
+}
+
+#[test]
+fn kill_9_at_random_instants_loses_nothing_and_doubles_nothing() {
+    kill_at_random(&Broker::light(), 20);
+}
+
+#[test]
+fn kill_9_at_random_instants_on_real_kafka() {
+    kill_at_random(&Broker::kafka(), 12);
+}
+
+/// Each stage edge, by its failpoint: the process ends there, and the next one finishes the work.
+#[test]
+fn killed_at_every_stage_edge() {
+    let edges = [
+        "ingest::shred",
+        "ingest::staged",
+        "ingest::between_commits",
+        "ingest::committed",
+        "write::before_put",
+        "write::after_put",
+        "commit::before_manifests",
+        "commit::after_manifests",
+        "commit::sent",
+        "commit::after",
+    ];
+    let broker = Broker::light();
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"200ms\"\n");
+    let mut next = 0;
+    for edge in edges {
+        // The first time that it is reached, and a later time, when more is under way.
+        for passed in [0, 2] {
+            broker.produce("events", &records(2, next..next + 500));
+            next += 500;
+            let kill_at = format!("{edge}@{passed}");
+            let run = project.calve_with(&["run", "--until-caught-up"], &[("CALVE_KILL_AT", &kill_at)]);
+            if passed == 0 {
+                assert_eq!(run.0, -1, "{edge} was not reached, or did not kill: {}\n{}", run.1, run.2);
+            }
+        }
+    }
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
+
+/// A daemon that is stopped while another takes over, and then goes on, must not write what the other wrote.
+fn zombie(broker: &Broker) {
+    broker.create_topic("events", 2, &[]);
+    broker.produce("events", &records(2, 0..3000));
+    let project = Project::new(broker, "commit_interval = \"300ms\"\n");
+    let first = project.start();
+    first.wait_for("committed", Duration::from_secs(60));
+    broker.produce("events", &records(2, 3000..6000));
+    std::thread::sleep(Duration::from_millis(120));
+    first.signal("STOP");
+    broker.produce("events", &records(2, 6000..9000));
+    let second = project.start();
+    second.wait_for("committed", Duration::from_secs(90));
+    first.signal("CONT");
+    broker.produce("events", &records(2, 9000..12000));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(first.terminate(), 0);
+    assert_eq!(second.terminate(), 0);
+    project.catch_up();
+    project.assert_exactly_once(broker, "events");
+}
+
+#[test]
+fn a_zombie_finds_the_ledger_moved() {
+    zombie(&Broker::light());
+}
+
+#[test]
+fn a_zombie_finds_the_ledger_moved_on_real_kafka() {
+    zombie(&Broker::kafka());
+}
+
+/// Daemons come and go; partitions move between them in the middle of batches.
+#[test]
+fn rebalances_between_daemons_on_real_kafka() {
+    let broker = Broker::kafka();
+    broker.create_topic("events", 6, &[]);
+    let project = Project::new(&broker, "commit_interval = \"250ms\"\n");
+    let mut next = 0;
+    let mut produce = |count| {
+        broker.produce("events", &records(6, next..next + count));
+        next += count;
+    };
+    produce(3000);
+    let first = project.start();
+    first.wait_for("committed", Duration::from_secs(60));
+    produce(3000);
+    let second = project.start();
+    second.wait_for("partitions assigned", Duration::from_secs(60));
+    produce(3000);
+    let third = project.start();
+    produce(3000);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(second.terminate(), 0);
+    produce(3000);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(first.terminate(), 0);
+    produce(1000);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(third.terminate(), 0);
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
+
+#[test]
+fn a_broker_that_restarts_interrupts_and_nothing_more() {
+    let broker = Broker::kafka();
+    broker.create_topic("events", 2, &[]);
+    broker.produce("events", &records(2, 0..2000));
+    let project = Project::new(&broker, "commit_interval = \"300ms\"\n");
+    let daemon = project.start();
+    daemon.wait_for("committed", Duration::from_secs(60));
+    broker.kill();
+    std::thread::sleep(Duration::from_secs(2));
+    broker.start();
+    broker.produce("events", &records(2, 2000..4000));
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(daemon.terminate(), 0);
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
