@@ -31,8 +31,8 @@ pub fn check_identity(feed: &Feed, ledger: &LogIdentity, log: &LogIdentity) -> R
     {
         return Err(Error::halt(format!(
             "topic {topic}: the Kafka cluster is another one: table {table} was fed from cluster {then}, this is {now}; \
-             its offsets do not go on from the table's. If that is meant, `calve ledger accept {table} --recreated` \
-             reads the new log from its start"
+             its offsets do not go on from the table's. If that is meant, `calve ledger reset {table}` reads the new log \
+             from its start"
         )));
     }
     if let (Some(then), Some(now)) = (&ledger.topic_id, &log.topic_id)
@@ -40,8 +40,7 @@ pub fn check_identity(feed: &Feed, ledger: &LogIdentity, log: &LogIdentity) -> R
     {
         return Err(Error::halt(format!(
             "topic {topic}: it was deleted and made again: table {table} was fed from topic id {then}, this is {now}; \
-             offsets start over. If that is meant, `calve ledger accept {table} --recreated` reads the new log from \
-             its start"
+             offsets start over. If that is meant, `calve ledger reset {table}` reads the new log from its start"
         )));
     }
     Ok(())
@@ -54,7 +53,7 @@ pub fn check_partition(feed: &Feed, partition: i32, next: i64, log: Watermarks) 
         return Err(Error::halt(format!(
             "topic {topic} partition {partition}: {gone} offsets are gone: table {table} has everything below {next}, \
              the log starts at {low} (retention or DeleteRecords was faster). To go on without them: `calve ledger \
-             accept {table} --lost-offsets`",
+             reset {table}`",
             gone = log.low - next,
             low = log.low,
         )));
@@ -62,8 +61,8 @@ pub fn check_partition(feed: &Feed, partition: i32, next: i64, log: Watermarks) 
     if next > log.end {
         return Err(Error::halt(format!(
             "topic {topic} partition {partition}: the log ends at {end}, but table {table} has everything below {next}: \
-             the topic was recreated or truncated. If that is meant, `calve ledger accept {table} --recreated` reads \
-             the log from its start",
+             the topic was recreated or truncated. If that is meant, `calve ledger reset {table}` reads the log from \
+             its start",
             end = log.end,
         )));
     }

@@ -142,8 +142,8 @@ fn offsets_that_are_gone_halt_the_topic_until_someone_accepts_it() {
     broker.delete_records("events", 0, 120);
     let (code, _, errors) = project.calve(&["run", "--until-caught-up"]);
     assert_eq!(code, 1, "{errors}");
-    assert!(errors.contains("70 offsets are gone") && errors.contains("--lost-offsets"), "{errors}");
-    let (code, out, errors) = project.calve(&["ledger", "accept", "bronze.events", "--lost-offsets"]);
+    assert!(errors.contains("70 offsets are gone") && errors.contains("calve ledger reset bronze.events"), "{errors}");
+    let (code, out, errors) = project.calve(&["ledger", "reset", "bronze.events"]);
     assert_eq!(code, 0, "{out}\n{errors}");
     project.catch_up();
     assert_eq!(project.offsets("bronze.events").len(), 50 + 80);
