@@ -100,6 +100,9 @@ pub(super) fn consumer(
         // How soon a full queue is looked at again; the default of a second would starve a small one.
         entry("fetch.queue.backoff.ms", 10),
         entry("check.crcs", "true"),
+        // A daemon that died holds its partitions for so long; librdkafka's 45 s is for consumers that fence nothing.
+        entry("session.timeout.ms", 10_000),
+        entry("heartbeat.interval.ms", 2_000),
     ];
     entries.extend(client(kafka));
     entries.extend([
