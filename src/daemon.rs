@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,8 @@ use crate::catalog::{self, Catalog};
 use crate::config::Project;
 use crate::error::Error;
 use crate::ingest::{self, patiently};
+use crate::refine::Refinements;
+use crate::refine::schedule::Ran;
 use crate::source::{Admin, Budget, Source, TopicSubscription};
 use crate::telemetry::{Board, Metrics, TopicState, http};
 
@@ -52,6 +53,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let limit = project.daemon.memory_limit_bytes;
     metrics.memory_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
 
+    let refinements = Refinements::load(project)?.with_metrics(Arc::new(metrics.clone()));
     let names: Vec<&String> = match options.topics.is_empty() {
         true => project.topics.keys().collect(),
         false => options.topics.iter().collect(),
@@ -112,7 +114,6 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget)?;
     let source = Arc::new(source);
     let admin = Admin::new(&project.kafka)?;
-    let (committed, commits) = mpsc::unbounded_channel();
     let memory_bytes = (limit / 100 * WRITE_PERCENT / feeds.len().max(1) as u64).max(TOPIC_BYTES_MIN);
 
     let cancel = stop.child_token();
@@ -127,7 +128,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
             board: board.clone(),
             metrics: metrics.topic(&topic.name),
             table_metrics: metrics.table(&topic.table.to_string()),
-            committed: committed.clone(),
+            refinements: refinements.clone(),
             memory_bytes,
             until_caught_up: options.until_caught_up,
         };
@@ -135,9 +136,16 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
         let task = loops.spawn(ingest::run(topic, events, context, cancel.clone()));
         running.insert(task.id(), name);
     }
-    drop(committed);
 
-    let refining = tokio::spawn(refine(project.clone(), metrics.clone(), commits, stop.clone(), options.until_caught_up));
+    // Caught up, they run once, after the topics; else as commits come.
+    let stop_refining = stop.child_token();
+    let refining = match options.until_caught_up {
+        true => None,
+        false => Some(tokio::spawn({
+            let (refinements, stop) = (refinements.clone(), stop_refining.clone());
+            async move { refinements.serve(stop).await }
+        })),
+    };
 
     // A daemon goes on with the topics that are left; it ends when it is told to, or when all is caught up.
     let mut deadline = None;
@@ -188,13 +196,24 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let grace = deadline.map_or(project.daemon.shutdown_timeout, |deadline| {
         deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2))
     });
-    // On shutdown a refinement stops between steps; caught up, all of them run to their end.
-    match options.until_caught_up && !stop.is_cancelled() {
-        true => fold(&mut report, refining.await),
-        false => match tokio::time::timeout(grace, refining).await {
-            Ok(result) => fold(&mut report, result),
-            Err(_) => tracing::error!("refinements did not stop within shutdown_timeout; they will run again"),
-        },
+    match refining {
+        None if !stop.is_cancelled() => {
+            for ran in refinements.run_all_pending(&stop).await {
+                match ran.result {
+                    Ran::Failed { error } => drop(report.halted.insert(ran.target, error)),
+                    Ran::Held { by } => drop(report.halted.insert(ran.target, format!("not run, because {by} failed"))),
+                    Ran::UpToDate | Ran::Committed { .. } => {}
+                }
+            }
+        }
+        None => {}
+        // Each stops between two steps; what it had not committed runs again.
+        Some(refining) => {
+            stop_refining.cancel();
+            if tokio::time::timeout(grace, refining).await.is_err() {
+                tracing::error!("refinements did not stop within shutdown_timeout; they will run again");
+            }
+        }
     }
     if let Ok(source) = Arc::try_unwrap(source) {
         source.shutdown(grace).await;
@@ -217,27 +236,9 @@ fn halt(board: &Board, report: &mut Report, topic: &str, error: &anyhow::Error) 
     report.halted.insert(topic.to_string(), line);
 }
 
-fn fold(report: &mut Report, result: Result<BTreeMap<String, String>, tokio::task::JoinError>) {
-    match result {
-        Ok(failed) => report.halted.extend(failed),
-        Err(error) => drop(report.halted.insert("refinements".to_string(), error.to_string())),
-    }
-}
-
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-async fn refine(
-    _project: Project,
-    _metrics: Metrics,
-    mut commits: mpsc::UnboundedReceiver<crate::config::TableName>,
-    _stop: CancellationToken,
-    _pending: bool,
-) -> BTreeMap<String, String> {
-    while commits.recv().await.is_some() {}
-    BTreeMap::new()
 }

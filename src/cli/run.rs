@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Global};
-use crate::daemon;
+use crate::{config, daemon};
 
 /// Feed all registered topics' tables, and refine them
 #[derive(clap::Args, Debug)]
@@ -48,10 +48,13 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         (None, true) => None,
         (None, false) => Some(project.daemon.http.clone()),
     };
+    if let Some(address) = &http {
+        config::check_http(address, project.daemon.http_token.is_some()).map_err(super::Usage)?;
+    }
     let options = daemon::Options { until_caught_up: args.until_caught_up, topics: args.topics, http };
     let stop = CancellationToken::new();
     let signals = tokio::spawn(watch_signals(stop.clone()));
-    let report = daemon::run(&project, &options, stop).await?;
+    let report = daemon::run(&project, &options, stop.clone()).await?;
     signals.abort();
     let ended = Ended { ok: report.halted.is_empty(), halted: report.halted };
     if args.until_caught_up {
@@ -60,7 +63,11 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             for (name, why) in &ended.halted {
                 text += &format!("{name}: halted: {why}\n");
             }
-            text + if ended.ok { "caught up\n" } else { "" }
+            text + match (ended.ok, stop.is_cancelled()) {
+                (true, false) => "caught up\n",
+                (true, true) => "stopped before it had caught up; what was read is committed\n",
+                (false, _) => "",
+            }
         })?;
     }
     Ok(if ended.ok { Exit::Done } else { Exit::Failed })

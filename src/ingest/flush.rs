@@ -198,8 +198,7 @@ impl Ingest {
             reason,
             "committed"
         );
-        // Nobody listens when no refinement is there.
-        let _ = self.context.committed.send(self.topic.table.clone());
+        self.context.refinements.on_commit(&self.topic.table);
     }
 
     /// Drops everything that is not committed and reads all owned partitions again from the ledger.

@@ -31,6 +31,7 @@ use crate::catalog::Catalog;
 use crate::commit::Committer;
 use crate::config::{Start, Topic};
 use crate::error::{Error, Result};
+use crate::refine::Refinements;
 use crate::source::{Admin, Event, Events, Source, Watermarks};
 use crate::telemetry::metrics::{TableMetrics, TopicMetrics};
 use crate::telemetry::{Board, TopicState};
@@ -55,8 +56,8 @@ pub struct Context {
     pub board: Board,
     pub metrics: TopicMetrics,
     pub table_metrics: TableMetrics,
-    /// Tables that got a new snapshot, for the refinements downstream.
-    pub committed: tokio::sync::mpsc::UnboundedSender<crate::config::TableName>,
+    /// Told of every commit; they run downstream of it.
+    pub refinements: Refinements,
     /// Bytes that the columns and open files of one topic may hold.
     pub memory_bytes: u64,
     /// Stop once everything up to the ends at start is committed.
@@ -113,7 +114,8 @@ impl Ingest {
             .map_err(|error| Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error))?;
         let opened = patiently!(patience, open(&topic, &resolved, &context.catalog))?;
         let table = opened.table.identifier().clone();
-        let main = patiently!(patience, Committer::open(context.catalog.clone(), &table))?;
+        let mut main = patiently!(patience, Committer::open(context.catalog.clone(), &table))?;
+        main.set_needed(context.refinements.watermarks(&topic.table).await);
         let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, opened.message(), context.catalog.clone())?);
         let mut quarantine = None;
         if patiently!(patience, rejects.exists())? {
@@ -360,6 +362,7 @@ impl Ingest {
     async fn tend(&mut self) -> Result<()> {
         let patience = self.patience.clone();
         patiently!(patience, self.main.tend())?;
+        self.main.set_needed(self.context.refinements.watermarks(&self.topic.table).await);
         self.adapt().await
     }
 

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
+use iceberg::table::Table;
+
 use super::Ingest;
 use super::patience::patiently;
+use crate::commit::offsets::scan;
 use crate::error::Result;
 
 impl Ingest {
@@ -20,7 +23,7 @@ impl Ingest {
             let Some(ahead) = progress.quarantine_next.filter(|next| *next > progress.committed) else { continue };
             let table = quarantine.table();
             let (from, to) = (progress.committed, ahead);
-            let held: HashSet<i64> = patiently!(patience, offsets_between(table, topic, *partition, from, to))?.into_iter().collect();
+            let held: HashSet<i64> = patiently!(patience, offsets_between(table, topic, *partition, from, to))?;
             tracing::info!(topic = %topic, partition, from, to, records = held.len(), "the quarantine table is ahead of the main table; its records are left out");
             progress.quarantined = held;
         }
@@ -28,6 +31,18 @@ impl Ingest {
     }
 }
 
-async fn offsets_between(_table: &iceberg::table::Table, _topic: &str, _partition: i32, _from: i64, _to: i64) -> Result<Vec<i64>> {
-    Ok(vec![])
+/// The offsets in `[from, to)` of one partition that the table has rows of.
+async fn offsets_between(table: &Table, topic: &str, partition: i32, from: i64, to: i64) -> Result<HashSet<i64>> {
+    let mut held = HashSet::new();
+    scan(table, |origin| {
+        if let Some(origin) = origin
+            && origin.topic == topic
+            && origin.partition == partition
+            && (from..to).contains(&origin.offset)
+        {
+            held.insert(origin.offset);
+        }
+    })
+    .await?;
+    Ok(held)
 }
