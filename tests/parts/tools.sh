@@ -10,7 +10,7 @@ need make make
 need perl perl
 need python3 python3
 need curl curl
-need java openjdk-17-jre-headless
+need javac openjdk-17-jdk-headless
 need mvn maven
 need go golang-go
 [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || command -v postgres >/dev/null 2>&1 || missing+=(postgresql)
