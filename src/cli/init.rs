@@ -24,6 +24,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("catalogs/rest.toml.example", include_str!("../../catalogs/rest.toml.example")),
     ("proto/shop/v1/money.proto", include_str!("../../proto/shop/v1/money.proto")),
     ("proto/shop/v1/order.proto", include_str!("../../proto/shop/v1/order.proto")),
+    ("sql/silver/order_lines.sql", include_str!("../../sql/silver/order_lines.sql")),
 ];
 
 /// Written where there is none yet: the tables of the example are not for the repository that the project is in.

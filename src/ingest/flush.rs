@@ -24,8 +24,7 @@ type Ranges = BTreeMap<i32, OffsetRange>;
 impl Ingest {
     /// Commits everything that was read so far. On return it is committed, or, if somebody else was faster or a file
     /// could not be written, dropped and being read again.
-    #[tracing::instrument(skip(self), fields(topic = %self.topic.name))]
-    pub(super) async fn flush(&mut self, reason: &str) -> Result<()> {
+        pub(super) async fn flush(&mut self, reason: &str) -> Result<()> {
         let ranges = self.pending();
         if ranges.is_empty() {
             return Ok(());

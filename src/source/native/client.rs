@@ -168,6 +168,20 @@ impl Client {
         Ok(())
     }
 
+    /// A broker that the metadata names.
+    pub fn any_broker(&self, timeout: Duration) -> Result<Option<i32>, NativeError> {
+        let mut metadata = ptr::null();
+        // SAFETY: live handle; on success the metadata is ours, and has `broker_cnt` brokers.
+        unsafe {
+            let result = sys::rd_kafka_metadata(self.handle(), 0, ptr::null_mut(), &mut metadata, millis(timeout));
+            check(read_return(result))?;
+            let brokers = (*metadata).brokers;
+            let broker = ((*metadata).broker_cnt > 0).then(|| (*brokers).id);
+            sys::rd_kafka_metadata_destroy(metadata);
+            Ok(broker)
+        }
+    }
+
     /// The id of the cluster, where the broker says.
     pub fn cluster_id(&self, timeout: Duration) -> Option<String> {
         // SAFETY: live handle; the string is ours to free with librdkafka's allocator.

@@ -80,6 +80,14 @@ impl Client {
         let name = CString::new(topic)
             .map_err(|_| NativeError::new(0, format!("topic name {topic:?} contains a zero byte")))?;
         let mut exchange = Exchange::new(self, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+        // Any broker can answer; librdkafka would ask the controller, which the mock cluster does not have.
+        if let Some(broker) = self.any_broker(timeout)? {
+            let mut reason = [0 as c_char; 256];
+            // SAFETY: live options, and a buffer of the length that is told.
+            unsafe {
+                sys::rd_kafka_AdminOptions_set_broker(exchange.options, broker, reason.as_mut_ptr(), reason.len());
+            }
+        }
         // SAFETY: live handle; the collection copies the names; the reply's parts live as long as the exchange.
         unsafe {
             let mut names = [name.as_ptr()];
