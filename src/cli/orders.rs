@@ -46,12 +46,19 @@ impl Message {
 }
 
 const SKUS: [(&str, i64); 8] = [
-    ("ice-axe", 8990), ("crampons", 12950), ("rope-60m", 19900), ("thermos", 2495),
-    ("mittens", 3950), ("headlamp", 4490), ("bivouac", 24900), ("compass", 1890),
+    ("ice-axe", 8990),
+    ("crampons", 12950),
+    ("rope-60m", 19900),
+    ("thermos", 2495),
+    ("mittens", 3950),
+    ("headlamp", 4490),
+    ("bivouac", 24900),
+    ("compass", 1890),
 ];
 const CITIES: [(&str, &str); 6] =
     [("Tromsø", "NO"), ("Ilulissat", "GL"), ("Höfn", "IS"), ("Zermatt", "CH"), ("Juneau", "US"), ("Ushuaia", "AR")];
-const NAMES: [&str; 6] = ["Ada Lovelace", "Fridtjof Nansen", "Junko Tabei", "Reinhold Messner", "Louise Boyd", "Matthew Henson"];
+const NAMES: [&str; 6] =
+    ["Ada Lovelace", "Fridtjof Nansen", "Junko Tabei", "Reinhold Messner", "Louise Boyd", "Matthew Henson"];
 const CARDS: [&str; 3] = ["visa", "mastercard", "amex"];
 
 /// An endless row of orders.
@@ -79,9 +86,7 @@ fn money(cents: i64) -> Message {
 }
 
 fn timestamp(milliseconds: i64) -> Message {
-    Message::default()
-        .varint(1, (milliseconds / 1000) as u64)
-        .varint(2, (milliseconds % 1000 * 1_000_000) as u64)
+    Message::default().varint(1, (milliseconds / 1000) as u64).varint(2, (milliseconds % 1000 * 1_000_000) as u64)
 }
 
 impl Iterator for Orders {

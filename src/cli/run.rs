@@ -77,7 +77,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 async fn watch_signals(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::warn!("signals cannot be watched: a SIGTERM ends calve at once, and it reads again what it had not committed");
+        tracing::warn!(
+            "signals cannot be watched: a SIGTERM ends calve at once, and it reads again what it had not committed"
+        );
         return;
     };
     let mut asked = false;

@@ -10,8 +10,8 @@ use std::time::Instant;
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::worker::Staged;
 use super::patience::patiently;
+use super::worker::Staged;
 use super::{Ingest, open, resolve};
 use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
@@ -24,7 +24,7 @@ type Ranges = BTreeMap<i32, OffsetRange>;
 impl Ingest {
     /// Commits everything that was read so far. On return it is committed, or, if somebody else was faster or a file
     /// could not be written, dropped and being read again.
-        pub(super) async fn flush(&mut self, reason: &str) -> Result<()> {
+    pub(super) async fn flush(&mut self, reason: &str) -> Result<()> {
         let ranges = self.pending();
         if ranges.is_empty() {
             return Ok(());

@@ -110,8 +110,9 @@ struct Ingest {
 
 impl Ingest {
     async fn open(topic: Topic, context: Context, patience: Patience) -> Result<Ingest> {
-        let resolved = resolve(&topic)
-            .map_err(|error| Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error))?;
+        let resolved = resolve(&topic).map_err(|error| {
+            Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error)
+        })?;
         let opened = patiently!(patience, open(&topic, &resolved, &context.catalog))?;
         let table = opened.table.identifier().clone();
         let mut main = patiently!(patience, Committer::open(context.catalog.clone(), &table))?;

@@ -34,13 +34,7 @@ pub enum Join {
 
 impl Progress {
     pub fn at(next: i64) -> Self {
-        Progress {
-            committed: next,
-            read: next,
-            quarantine_next: None,
-            quarantined: HashSet::new(),
-            unrecorded: false,
-        }
+        Progress { committed: next, read: next, quarantine_next: None, quarantined: HashSet::new(), unrecorded: false }
     }
 
     /// The range that the next commit of this partition covers, if it moves anything.
@@ -98,6 +92,7 @@ mod tests {
             records,
             headers: vec![],
             arena: vec![0; RawBatch::PADDING],
+            permit: Default::default(),
         }
     }
 

@@ -201,7 +201,8 @@ impl State {
             return Ok(());
         }
         let batches = shredder.take().map_err(|error| {
-            Error::halt(format!("rows of table {} do not fit its columns", self.target.table.identifier())).caused_by(error)
+            Error::halt(format!("rows of table {} do not fit its columns", self.target.table.identifier()))
+                .caused_by(error)
         })?;
         let writer = match &mut self.writer {
             Some(writer) => writer,

@@ -23,7 +23,8 @@ fn everything_up_to_the_ends_is_committed_and_a_second_run_adds_nothing() {
     broker.produce("events", &records(3, 5000..5100));
     project.catch_up();
     project.assert_exactly_once(&broker, "events");
-    let (code, out, errors) = project.calve(&["query", "--format", "csv", "SELECT count(*) AS n, max(id) AS m FROM bronze.events"]);
+    let (code, out, errors) =
+        project.calve(&["query", "--format", "csv", "SELECT count(*) AS n, max(id) AS m FROM bronze.events"]);
     assert_eq!((code, out.as_str()), (0, "n,m\n5100,5099\n"), "{errors}");
 }
 
@@ -100,8 +101,7 @@ fn start_by_time_begins_at_the_first_record_as_late_as_that() {
     let broker = Broker::light();
     broker.create_topic("events", 1, &[]);
     let base = 1_790_000_000_000;
-    let stamped: Vec<Record> =
-        (0..100).map(|id| Record::new(0, event(id)).timestamp(base + id * 1000)).collect();
+    let stamped: Vec<Record> = (0..100).map(|id| Record::new(0, event(id)).timestamp(base + id * 1000)).collect();
     broker.produce("events", &stamped);
     // base + 40 s.
     let project = Project::new(&broker, "start = \"2026-09-21T14:14:00Z\"\n");

@@ -4,6 +4,8 @@ mod catalog_faults;
 mod catalogs;
 mod cli;
 mod commit;
+mod crash;
+mod ingest;
 mod interop;
 mod query;
 mod readback;

@@ -7,6 +7,7 @@ pub mod engines;
 pub mod lake;
 pub mod oracle;
 pub mod parts;
+pub mod project;
 pub mod proxy;
 pub mod tables;
 pub mod wire;

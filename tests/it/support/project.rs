@@ -68,7 +68,12 @@ pub struct Daemon {
 impl Project {
     /// One topic named `events` of `test.v1.Event`; `keys` are further lines of `[topics.events]`.
     pub fn new(broker: &Broker, keys: &str) -> Project {
-        Project::with(broker, "", keys, "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n")
+        Project::with(
+            broker,
+            "",
+            keys,
+            "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n",
+        )
     }
 
     /// `more` is further TOML for `calve.toml`, `catalog` the text of the catalog's file.
@@ -147,7 +152,8 @@ impl Project {
         let folder = self.path().join("warehouse").join(table.replace('.', "/")).join("metadata");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let name = |entry: std::fs::DirEntry| entry.path().to_string_lossy().into_owned();
-        let mut names: Vec<String> = files.map(|entry| name(entry.unwrap())).filter(|name| name.ends_with(".metadata.json")).collect();
+        let mut names: Vec<String> =
+            files.map(|entry| name(entry.unwrap())).filter(|name| name.ends_with(".metadata.json")).collect();
         names.sort();
         names.pop().expect("a metadata file")
     }
