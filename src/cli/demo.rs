@@ -101,7 +101,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         thousands(silver.rows as i64)
     ))?;
 
-    let batches = Engine::of_project(&project)?.query(QUERY).await?.collect().await?;
+    let batches = Engine::of_project(&project, 50)?.query(QUERY).await?.collect().await?;
     let result = pretty_format_batches(&batches)?.to_string();
     say(format!("3. calve query\n\n{QUERY};\n\n{result}\n"))?;
     say(lines(&dir, &bronze, &silver))?;
