@@ -25,6 +25,7 @@ mod schema;
 pub mod tables;
 mod topics;
 mod validate;
+mod verify;
 
 pub use output::Output;
 
@@ -100,6 +101,8 @@ pub enum Command {
     Schema(schema::Args),
     /// Show or decide what a table says it has
     Ledger(ledger::Args),
+    /// Prove what a table holds, against its ledger and, if asked, against the log
+    Verify(verify::Args),
     /// Run SQL over the project's tables
     Query(query::Args),
     /// Run refinements, or see what they would do
@@ -175,6 +178,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => topics::status(args, global).await,
         Command::Ledger(args) => ledger::run(args, global).await,
         Command::Schema(args) => schema::run(args, global).await,
+        Command::Verify(args) => verify::run(args, global).await,
         Command::Query(args) => query::run(args, global).await,
         Command::Refine(args) => refine::run(args, global).await,
         Command::Completions(args) => completions::run(args, Cli::command()),
