@@ -20,6 +20,7 @@ pub mod quarantine;
 
 pub mod query;
 pub mod refine;
+pub mod verify;
 
 pub mod config;
 pub mod daemon;

@@ -10,7 +10,8 @@ use super::{Exit, Global, Usage, tables};
 use crate::catalog::Catalog;
 use crate::commit::ancestry;
 use crate::commit::verify::{self, Options, Report};
-use crate::config::TableName;
+use crate::config::{TableName, Topic};
+use crate::verify::Depth;
 
 /// Where a table's rejects are unless its topic says otherwise.
 const QUARANTINE_SUFFIX: &str = "__quarantine";
@@ -22,15 +23,24 @@ Without --deep, only the table and its quarantine table are read: no offset may 
 above the ledger, and there must be as many rows and rejects as the ledger counts. Rows that other writers deleted are
 differences, named with their snapshot.
 
+With --deep, the log is read again up to the ledger: each record must be a row, equal in every column to what shredding
+it gives today, or a row of the quarantine table with the same bytes and code. A null in a file that is older than its
+column is no difference, nor is what a column holds that no field fills any more. A renamed enum value is one: nothing
+shows that the old name is right. Records that the log no longer has are counted, not compared.
+
 Examples:
   calve verify bronze.orders
   calve verify bronze.orders --accept-deletes     someone deletes rows on purpose, as for privacy
+  calve verify bronze.orders --deep               against the log, value by value
   calve -o json verify bronze.orders | jq .agrees
 
 Exit codes: 0 all is as it should be, 1 it could not be checked, 2 there is no such table, 3 there are differences.")]
 pub struct Args {
     /// The table, like bronze.orders; its quarantine table is verified with it
     table: String,
+    /// Read the log again, and compare every value
+    #[arg(long)]
+    deep: bool,
     /// Rows that other writers deleted are no difference
     #[arg(long)]
     accept_deletes: bool,
@@ -41,7 +51,9 @@ struct Verified<'a> {
     agrees: bool,
     #[serde(flatten)]
     report: &'a Report,
-    /// The differences in words, in the same order.
+    /// What the log says; null without --deep.
+    deep: Option<Depth>,
+    /// The differences in words, those of the tables first.
     words: Vec<String>,
 }
 
@@ -54,15 +66,53 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     check_is_fed(&*catalog, &found).await?;
     let quarantine = quarantine_of(&*catalog, &found).await?;
     let ident = tables::ident(&found.name)?;
-    let report = verify::verify(&*catalog, &ident, quarantine.as_ref(), &options)
-        .await
-        .with_context(|| format!("table {} cannot be verified", found.name))?;
+    let topic = if args.deep { Some(topic_of(&found)?) } else { None };
+    // The table first: a daemon that runs meanwhile commits to the quarantine table before it.
+    let main = verify::read(&*catalog, &ident).await.with_context(|| cannot(&found))?;
+    let main = main.with_context(|| format!("table {} was dropped meanwhile", found.name))?;
+    let rejected = match &quarantine {
+        Some(quarantine) => verify::read(&*catalog, quarantine).await.with_context(|| cannot(&found))?,
+        None => None,
+    };
+    let report = verify::compare(&main, rejected.as_ref(), quarantine.is_some(), &options);
+    let deep = match topic {
+        Some(topic) => {
+            let options = crate::verify::Options {
+                differences_max: options.differences_max,
+                accept_deletes: options.accept_deletes,
+                memory_bytes: project.daemon.memory_limit_bytes,
+            };
+            let deep = crate::verify::deep(&project.kafka, topic, &main, rejected.as_ref(), &options).await;
+            Some(deep.with_context(|| cannot(&found))?)
+        }
+        None => None,
+    };
 
-    let agrees = report.agrees();
-    let words = report.differences.iter().map(ToString::to_string).collect();
-    let verified = Verified { agrees, report: &report, words };
+    let agrees = report.agrees() && deep.as_ref().is_none_or(Depth::agrees);
+    let of_log = deep.iter().flat_map(|deep| &deep.differences).map(ToString::to_string);
+    let words = report.differences.iter().map(ToString::to_string).chain(of_log).collect();
+    let verified = Verified { agrees, report: &report, deep, words };
     global.output.print(&verified, || text(&verified))?;
     Ok(if agrees { Exit::Done } else { Exit::No })
+}
+
+fn cannot(found: &Found<'_>) -> String {
+    format!("table {} cannot be verified", found.name)
+}
+
+/// The topic whose log is read: it must be in calve.toml, which says how its records are read.
+fn topic_of<'a>(found: &Found<'a>) -> Result<&'a Topic, Usage> {
+    match found.topic {
+        Some(topic) if topic.table == found.name => Ok(topic),
+        Some(topic) => Err(Usage(format!(
+            "table {} is the quarantine of {}; verify that with --deep, both are compared with the log",
+            found.name, topic.table
+        ))),
+        None => Err(Usage(format!(
+            "table {}: no topic of calve.toml fills it; --deep needs one, to know how its records are read",
+            found.name
+        ))),
+    }
 }
 
 /// Refuses what has no ledger to be verified against: no table, or one that no topic ever filled.
@@ -142,12 +192,29 @@ fn text(verified: &Verified<'_>) -> String {
     for words in &verified.words {
         text += &format!("difference: {words}\n");
     }
-    let untold = report.differences_total.saturating_sub(verified.words.len() as u64);
+    if let Some(deep) = &verified.deep {
+        let (records, rows, rejects) = (number(deep.records), number(deep.rows), number(deep.rejects));
+        text += &format!("log: {records} records read, {rows} rows and {rejects} rejects compared\n");
+        if deep.offsets_gone > 0 {
+            let gone = number(deep.offsets_gone);
+            text += &format!("log: {gone} offsets are gone and could not be compared\n");
+        }
+        if deep.accepted > 0 {
+            let accepted = number(deep.accepted);
+            text += &format!("log: {accepted} records are missing, as other writers deleted rows\n");
+        }
+        for topic in &deep.other_topics {
+            text += &format!("log: topic {topic}, which also filled the table, was not compared\n");
+        }
+    }
+    let total = report.differences_total + verified.deep.as_ref().map_or(0, |deep| deep.differences_total);
+    let untold = total.saturating_sub(verified.words.len() as u64);
     if untold > 0 {
         text += &format!("and {} more differences\n", number(untold));
     }
-    text + match verified.agrees {
-        true => "verified: each record once, as many as the ledger counts\n",
-        false => "",
+    text + match (verified.agrees, &verified.deep) {
+        (true, None) => "verified: each record once, as many as the ledger counts\n",
+        (true, Some(_)) => "verified: each record once, as many as the ledger counts, equal to the log\n",
+        (false, _) => "",
     }
 }

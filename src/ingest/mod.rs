@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use open::{Opened, Resolved, ident, open, resolve, wanted};
+pub use open::{Opened, Resolved, fit, ident, open, resolve, wanted};
 pub use patience::Patience;
 pub(crate) use patience::patiently;
 pub use resume::{Feed, LogIdentity};

@@ -92,13 +92,17 @@ pub fn ident(name: &TableName) -> Result<TableIdent> {
 /// Opens the topic's table, made if it is missing.
 pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>) -> Result<Opened> {
     let ident = ident(&topic.table)?;
-    let options = Options::from(topic);
     let table = match catalog.load(&ident).await {
         Ok(table) => table,
         Err(crate::catalog::Error::NotFound(_)) => create(topic, resolved, catalog, &ident).await?,
         Err(error) => return Err(error.at(format!("topic {}: loading table {ident}", topic.name)).into()),
     };
-    let (mapping, schema_changed, map_changed) = agree(topic, resolved, &options, &table)?;
+    fit(topic, resolved, table)
+}
+
+/// The topic's mapping onto a table as it is. Changes nothing: what has to change is told in [`Opened::change`].
+pub fn fit(topic: &Topic, resolved: &Resolved, table: Table) -> Result<Opened> {
+    let (mapping, schema_changed, map_changed) = agree(topic, resolved, &Options::from(topic), &table)?;
     let change = (schema_changed || map_changed).then(|| SchemaChange {
         base_schema_id: table.metadata().current_schema_id(),
         schema: (*mapping.iceberg).clone(),

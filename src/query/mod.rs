@@ -19,7 +19,7 @@ mod tests;
 
 pub use catalog::Catalogs;
 pub use engine::{Engine, one_line, plan};
-pub use project::conform;
+pub use project::{conform, field_id, project};
 pub use read::arrow_schema;
 pub use scan::TableScan;
 pub use table::{Files, IcebergTable};

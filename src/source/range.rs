@@ -122,7 +122,10 @@ impl Reading {
                     outcome => break outcome,
                 }
             };
-            self.send(assembly);
+            if self.send(assembly) {
+                // The reader may have kept us waiting; that was not the broker's silence.
+                heard = Instant::now();
+            }
             match outcome {
                 Err(error) => return Err(self.failed(next, &error)),
                 Ok(Step::Ended) => return Ok(()),
@@ -165,13 +168,14 @@ impl Reading {
         Ok(Step::More)
     }
 
-    fn send(&self, assembly: Assembly) {
-        if let Some((mut batch, bytes)) = assembly.finish(&self.topic, self.partition) {
-            batch.permit = self.account.take(bytes);
-            if self.sender.blocking_send(Ok(batch)).is_err() {
-                self.stop.store(true, Ordering::Relaxed);
-            }
+    /// Hands over what there is, when the reader has room for it; false if there was nothing.
+    fn send(&self, assembly: Assembly) -> bool {
+        let Some((mut batch, bytes)) = assembly.finish(&self.topic, self.partition) else { return false };
+        batch.permit = self.account.take(bytes);
+        if self.sender.blocking_send(Ok(batch)).is_err() {
+            self.stop.store(true, Ordering::Relaxed);
         }
+        true
     }
 
     fn failed(&self, next: i64, error: &NativeError) -> Error {

@@ -16,3 +16,4 @@ mod shred_rules;
 mod source;
 mod storage;
 mod support;
+mod verify;

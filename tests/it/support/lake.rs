@@ -1,6 +1,7 @@
 //! A catalog in a temporary folder, and tables that tests fill and change as calve and as strangers do.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,7 +10,7 @@ use calve::catalog::{self, Catalog};
 use calve::commit::create::{Wanted, ensure_table};
 use calve::commit::{Change, Committer, Published};
 use calve::config;
-use calve::query::{Catalogs, Engine, arrow_schema};
+use calve::query::{Catalogs, Engine, arrow_schema, conform};
 use calve::write::{Limits, TableWriter};
 use iceberg::spec::{
     DataFile, FormatVersion, MAIN_BRANCH, ManifestListWriter, ManifestWriterBuilder, NestedFieldRef, Operation, Schema,
@@ -21,8 +22,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 pub struct Lake {
-    /// Deleted with the lake.
-    _folder: TempDir,
+    /// Deleted with the lake, if it is the lake's own.
+    _folder: Option<TempDir>,
     pub catalog: Arc<dyn Catalog>,
     pub engine: Engine,
 }
@@ -34,8 +35,18 @@ pub fn ident(table: &str) -> TableIdent {
 impl Lake {
     pub async fn new() -> Lake {
         let folder = TempDir::new().unwrap();
-        let warehouse = folder.path().join("warehouse");
-        let uri = format!("sqlite:///{}", folder.path().join("catalog.db").display());
+        let (catalog, warehouse) = (folder.path().join("catalog.db"), folder.path().join("warehouse"));
+        Lake { _folder: Some(folder), ..Lake::at(&catalog, &warehouse).await }
+    }
+
+    /// The catalog of a project of [`super::project::Project`], for who changes its tables as a stranger does.
+    pub async fn of_project(project: &Path) -> Lake {
+        let warehouse = project.join("warehouse");
+        Lake::at(&warehouse.join("catalog.db"), &warehouse).await
+    }
+
+    async fn at(catalog: &Path, warehouse: &Path) -> Lake {
+        let uri = format!("sqlite:///{}", catalog.display());
         let config = config::Catalog {
             name: "local".to_owned(),
             kind: config::CatalogKind::Sql,
@@ -45,7 +56,7 @@ impl Lake {
         };
         let catalog = catalog::open(&config).await.unwrap();
         let engine = Engine::new(Catalogs::default().with(catalog.clone()), "local", 256 << 20).unwrap();
-        Lake { _folder: folder, catalog, engine }
+        Lake { _folder: None, catalog, engine }
     }
 
     pub async fn create(&self, table: &str, fields: Vec<NestedFieldRef>) -> Table {
@@ -60,6 +71,18 @@ impl Lake {
 
     pub async fn table(&self, table: &str) -> Table {
         self.catalog.load(&ident(table)).await.unwrap()
+    }
+
+    /// Appends what a query gives, in one snapshot.
+    pub async fn append_query(&self, table: &str, sql: &str) -> i64 {
+        let base = self.table(table).await;
+        let schema = arrow_schema(base.metadata().current_schema()).unwrap();
+        let mut writer = TableWriter::new(&base, Limits::default()).unwrap();
+        for batch in self.engine.query(sql).await.unwrap().collect().await.unwrap() {
+            writer.write(conform(&batch, &schema).unwrap()).await.unwrap();
+        }
+        let files = writer.finish().await.unwrap().files;
+        self.publish(table, Operation::Append, files).await
     }
 
     async fn files(&self, table: &Table, json: &str) -> Vec<DataFile> {
@@ -100,12 +123,18 @@ impl Lake {
 
     /// What a stranger's compaction leaves: all rows in new files, the old ones gone, operation `replace`.
     pub async fn compact(&self, table: &str) -> i64 {
+        self.rewrite(table, &format!("SELECT * FROM {table}"), Operation::Replace, &[]).await
+    }
+
+    /// What a stranger's rewrite leaves: these rows in new files and nothing else. `summary` goes with the snapshot.
+    pub async fn rewrite(&self, table: &str, sql: &str, operation: Operation, summary: &[(&str, &str)]) -> i64 {
         let base = self.table(table).await;
         let Some(head) = base.metadata().current_snapshot() else { return 0 };
-        let batches = self.engine.query(&format!("SELECT * FROM {table}")).await.unwrap().collect().await.unwrap();
+        let schema = arrow_schema(base.metadata().current_schema()).unwrap();
+        let batches = self.engine.query(sql).await.unwrap().collect().await.unwrap();
         let mut writer = TableWriter::new(&base, Limits::default()).unwrap();
         for batch in batches {
-            writer.write(batch).await.unwrap();
+            writer.write(conform(&batch, &schema).unwrap()).await.unwrap();
         }
         let files = writer.finish().await.unwrap().files;
 
@@ -138,13 +167,14 @@ impl Lake {
             .with_manifest_list(list)
             .with_schema_id(base.metadata().current_schema_id())
             .with_summary(Summary {
-                operation: Operation::Replace,
+                operation,
                 additional_properties: head
                     .summary()
                     .additional_properties
                     .iter()
                     .filter(|(key, _)| key.starts_with("total-"))
                     .map(|(key, value)| (key.clone(), value.clone()))
+                    .chain(summary.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
                     .collect(),
             })
             .build();
