@@ -19,18 +19,30 @@ pub struct Layouts {
     wanted: HashSet<i32>,
     /// Whether the table's columns ever changed: else no file lacks any, and none is asked.
     changed: bool,
+    /// The columns that the table's first schema did not have.
+    later: HashSet<i32>,
     known: Vec<HashSet<i32>>,
     files: HashMap<String, usize>,
 }
 
 impl Layouts {
     pub fn new(table: &Table, schema: &SchemaRef) -> Self {
+        let wanted = ids(schema.fields());
+        let first = table.metadata().schemas_iter().min_by_key(|schema| schema.schema_id());
+        let is_later = |id: &i32| first.is_some_and(|first| first.field_by_id(*id).is_none());
         Layouts {
-            wanted: ids(schema.fields()),
+            later: wanted.iter().copied().filter(is_later).collect(),
+            wanted,
             changed: table.metadata().schemas_iter().len() > 1,
             known: vec![HashSet::new()],
             files: HashMap::new(),
         }
+    }
+
+    /// The columns that came later and of which `filled` knows no value yet: rows of a file that was rewritten since
+    /// have them as nulls.
+    pub fn unfilled(&self, filled: &HashSet<i32>) -> HashSet<i32> {
+        self.later.difference(filled).copied().collect()
     }
 
     /// The field ids that the files of this layout lack.

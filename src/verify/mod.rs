@@ -4,8 +4,9 @@
 //! what shredding it gives today, or a row of the quarantine table with the same bytes and the same code; and neither
 //! table may hold anything else of those offsets. Nothing is changed, neither table nor log nor group.
 //!
-//! A schema that grew is no difference: a null in a file that was written before the column came, a column that no
-//! field fills any more, and `_raw` where either of the two explains it. What an older schema had under another name
+//! A schema that grew is no difference: a null in a file that was written before the column came, or in a row before the
+//! partition's first with a value in such a column (a compaction leaves old rows in new files); a column that no field
+//! fills any more; and `_raw` where one of these explains it. What an older schema had under another name
 //! (a renamed enum value, a number that had no name yet) or judged otherwise (a record rejected then and good now) is
 //! one, because nothing shows that it is right.
 //!
@@ -170,6 +171,7 @@ pub async fn deep(
         quarantine_shape: Quarantine::new(opened.message())?,
         opened: &opened,
         former: ledger.former.clone(),
+        filled: HashSet::new(),
         main: Reader::new(&main.table, options.memory_bytes / 4)?,
         rejected: quarantine.map(|read| Reader::new(&read.table, options.memory_bytes / 4)).transpose()?,
         depth: &mut depth,

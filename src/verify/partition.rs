@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 
 use super::rows::{Chunk, Reader, Rows, offsets};
-use super::values::{Found, Reasons, differs};
+use super::values::{Found, Reasons, differs, note_filled};
 use super::{Depth, Difference};
 use crate::batch::{OffsetRange, RawBatch};
 use crate::commit::ledger::Former;
@@ -32,6 +32,8 @@ pub struct Comparison<'a> {
     pub quarantine_shape: Quarantine,
     /// Earlier lives of the topic, whose rows have the same offsets.
     pub former: Vec<Former>,
+    /// Columns that came later and have a value in a row of the partition already.
+    pub filled: HashSet<i32>,
     pub main: Reader,
     pub rejected: Option<Reader>,
     pub depth: &'a mut Depth,
@@ -65,6 +67,7 @@ impl Comparison<'_> {
         if range.from >= range.to {
             return Ok(());
         }
+        self.filled.clear();
         let mut shredder = Shredder::new(&self.opened.mapping, self.opened.shred).map_err(|error| {
             Error::halt(format!("table {} cannot be shredded into", self.main.name())).caused_by(error)
         })?;
@@ -116,7 +119,8 @@ impl Comparison<'_> {
         let found = self.main.until(rows, to).await?;
         let (retired, none) = (std::mem::take(&mut self.retired), HashSet::new());
         let side = Side { reader: &self.main, evolved: self.evolved, retired: &retired, only: &[] };
-        let differences = side.compare(self.topic, batch, &found, &wanted, former_below(&self.former, batch.partition));
+        let former = former_below(&self.former, batch.partition);
+        let differences = side.compare(self.topic, batch, &found, &wanted, former, &mut self.filled);
         self.retired = retired;
         differences.into_iter().for_each(|difference| self.depth.add(difference));
 
@@ -128,7 +132,7 @@ impl Comparison<'_> {
                 let wanted = Wanted { offsets: offsets(&wanted), rows: wanted };
                 let side = Side { reader, evolved: false, retired: &none, only: &QUARANTINE_COLUMNS };
                 let former = former_below(&self.former, batch.partition);
-                let differences = side.compare(self.topic, batch, &found, &wanted, former);
+                let differences = side.compare(self.topic, batch, &found, &wanted, former, &mut HashSet::new());
                 differences.into_iter().for_each(|difference| self.depth.add(difference));
             }
             None => {
@@ -164,9 +168,12 @@ impl Side<'_> {
         found: &Chunk,
         wanted: &Wanted,
         former_below: i64,
+        filled: &mut HashSet<i32>,
     ) -> Vec<Difference> {
         let mut differences = Vec::new();
+        let mut unfilled = self.reader.layouts.unfilled(filled);
         if self.is_same(found, wanted) {
+            self.note(found, 0..found.offsets.len(), &mut unfilled, filled);
             return differences;
         }
         let (table, topic, partition) = (self.reader.name(), topic.to_owned(), batch.partition);
@@ -195,7 +202,8 @@ impl Side<'_> {
                 continue;
             }
             let all: Option<Vec<Found>> =
-                (i..i + same).map(|i| self.row(batch, offset, found, i, &wanted.rows, j)).collect();
+                (i..i + same).map(|i| self.row(batch, offset, (found, i), (&wanted.rows, j), &unfilled)).collect();
+            self.note(found, i..i + same, &mut unfilled, filled);
             i += same;
             if let Some(Found { path, in_table, in_log }) = all.and_then(|all| all.into_iter().next()) {
                 differences.push(Difference::Value { table, topic, partition, offset, column: path, in_table, in_log });
@@ -215,6 +223,23 @@ impl Side<'_> {
                     .all(|(at, _)| found.batch.column(at).to_data() == wanted.rows.column(at).to_data()))
     }
 
+    /// Takes note of columns that have a value in these rows.
+    fn note(
+        &self,
+        found: &Chunk,
+        rows: std::ops::Range<usize>,
+        unfilled: &mut HashSet<i32>,
+        filled: &mut HashSet<i32>,
+    ) {
+        if unfilled.is_empty() || rows.is_empty() {
+            return;
+        }
+        for (field, column) in self.reader.schema.fields().iter().zip(found.batch.columns()) {
+            note_filled(field, &column.slice(rows.start, rows.len()), unfilled, filled);
+        }
+        unfilled.retain(|id| !filled.contains(id));
+    }
+
     fn looks_at(&self, column: &str) -> bool {
         self.only.is_empty() || self.only.contains(&column)
     }
@@ -224,19 +249,18 @@ impl Side<'_> {
         &self,
         batch: &RawBatch,
         offset: i64,
-        found: &Chunk,
-        i: usize,
-        wanted: &RecordBatch,
-        j: usize,
+        (found, i): (&Chunk, usize),
+        (wanted, j): (&RecordBatch, usize),
+        unfilled: &HashSet<i32>,
     ) -> Option<Found> {
         let lacking = self.reader.layouts.lacking(found.layouts[i]);
-        let reasons = Reasons { lacking, retired: self.retired };
+        let reasons = Reasons { lacking, unfilled, retired: self.retired };
         let columns = self.reader.schema.fields().iter().enumerate();
         columns.filter(|(_, field)| self.looks_at(field.name())).find_map(|(at, field)| {
             let (actual, expected) = (found.batch.column(at), wanted.column(at));
             let difference = differs(field, field.name(), (actual, i), (expected, j), &reasons)?;
             // Fields that were unknown then, or are now, are why a record's bytes were kept or not.
-            let may_differ = field.name() == RAW && (self.evolved || !lacking.is_empty());
+            let may_differ = field.name() == RAW && (self.evolved || !lacking.is_empty() || !unfilled.is_empty());
             let explained = may_differ
                 && (actual.is_null(i)
                     || actual.as_binary_opt::<i32>().is_some_and(|raw| is_record(batch, offset, raw.value(i))));

@@ -17,6 +17,8 @@ const SHOWN_MAX: usize = 80;
 pub struct Reasons<'a> {
     /// The row's file was written before these columns came: null is right.
     pub lacking: &'a HashSet<i32>,
+    /// These columns came later, and no row up to here has a value in them: null is right.
+    pub unfilled: &'a HashSet<i32>,
     /// No field fills these any more: anything is right.
     pub retired: &'a HashSet<i32>,
 }
@@ -47,7 +49,7 @@ pub fn differs(
     let found = || Some(Found { path: path.to_owned(), in_table: shown(actual, i), in_log: shown(expected, j) });
     match (actual.is_null(i), expected.is_null(j)) {
         (true, true) => return None,
-        (true, false) => return if is_in(reasons.lacking) { None } else { found() },
+        (true, false) => return if is_in(reasons.lacking) || is_in(reasons.unfilled) { None } else { found() },
         (false, true) => return found(),
         (false, false) => {}
     }
@@ -100,6 +102,38 @@ pub fn differs(
     }
 }
 
+/// Adds to `filled` those of `unfilled` that have a value in some row.
+pub fn note_filled(field: &Field, array: &ArrayRef, unfilled: &HashSet<i32>, filled: &mut HashSet<i32>) {
+    if array.null_count() == array.len() {
+        return;
+    }
+    filled.extend(field_id(field).filter(|id| unfilled.contains(id)));
+    let within = |values: &ArrayRef, offsets: &[i32]| {
+        let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+        values.slice(first as usize, (last - first) as usize)
+    };
+    match array.data_type() {
+        DataType::Struct(fields) => {
+            for (field, column) in fields.iter().zip(array.as_struct().columns()) {
+                note_filled(field, column, unfilled, filled);
+            }
+        }
+        DataType::List(element) => {
+            let list = array.as_list::<i32>();
+            note_filled(element, &within(list.values(), list.value_offsets()), unfilled, filled);
+        }
+        DataType::Map(entries, _) => {
+            let map = array.as_map();
+            if let DataType::Struct(entry) = entries.data_type()
+                && let [_, value] = entry.as_ref()
+            {
+                note_filled(value, &within(map.values(), map.value_offsets()), unfilled, filled);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn shown(array: &ArrayRef, row: usize) -> String {
     if array.is_null(row) {
         return "null".to_owned();
@@ -136,7 +170,7 @@ mod tests {
     fn check(table: ArrayRef, log: ArrayRef, lacking: &[i32], retired: &[i32], expected: Option<(&str, &str, &str)>) {
         let field = field("a", 1, table.data_type().clone());
         let (lacking, retired) = (lacking.iter().copied().collect(), retired.iter().copied().collect());
-        let reasons = Reasons { lacking: &lacking, retired: &retired };
+        let reasons = Reasons { lacking: &lacking, unfilled: &HashSet::new(), retired: &retired };
         let found = differs(&field, "a", (&table, 0), (&log, 0), &reasons);
         let expected = expected.map(|(path, in_table, in_log)| Found {
             path: path.to_owned(),
@@ -157,6 +191,21 @@ mod tests {
         check(text(None), text(Some("")), &[1], &[], None);
         check(text(Some("")), text(None), &[1], &[], Some(("a", "\"\"", "null")));
         check(text(Some("")), text(None), &[], &[1], None);
+    }
+
+    #[test]
+    fn a_column_is_filled_by_its_first_value() {
+        let unfilled = HashSet::from([1, 2]);
+        let mut filled = HashSet::new();
+        note_filled(&field("a", 1, DataType::Utf8), &text(None), &unfilled, &mut filled);
+        assert!(filled.is_empty());
+        note_filled(&field("a", 1, DataType::Utf8), &text(Some("")), &unfilled, &mut filled);
+        note_filled(&field("c", 3, DataType::Utf8), &text(Some("")), &unfilled, &mut filled);
+        assert_eq!(filled, HashSet::from([1]));
+        let log = text(Some(""));
+        let reasons = Reasons { lacking: &HashSet::new(), unfilled: &unfilled, retired: &HashSet::new() };
+        assert_eq!(differs(&field("b", 2, DataType::Utf8), "b", (&text(None), 0), (&log, 0), &reasons), None);
+        assert!(differs(&field("c", 3, DataType::Utf8), "c", (&text(None), 0), (&log, 0), &reasons).is_some());
     }
 
     #[test]
