@@ -103,6 +103,8 @@ pub(super) fn consumer(
         // A daemon that died holds its partitions for so long; librdkafka's 45 s is for consumers that fence nothing.
         entry("session.timeout.ms", 10_000),
         entry("heartbeat.interval.ms", 2_000),
+        // Nor does the poll thread ever wait for a loop longer than REVOKE_WAIT.
+        entry("max.poll.interval.ms", 60_000),
     ];
     entries.extend(client(kafka));
     entries.extend([

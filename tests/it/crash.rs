@@ -26,6 +26,9 @@ fn kill_at_random(broker: &Broker, kills: usize) {
     let mut random = StdRng::seed_from_u64(seed());
     broker.create_topic("events", 3, &[]);
     let project = Project::new(broker, "commit_interval = \"150ms\"\n");
+    // A static member takes its dead predecessor's place at once; without, each start waits until the group has missed
+    // the dead one for session.timeout.ms, and most kills would hit a daemon that owns nothing.
+    project.edit("calve.toml", "group_id = \"calve\"", "group_id = \"calve\"\ninstance_id = \"only\"");
     let mut next = 0;
     for _ in 0..kills {
         let daemon = project.start();
