@@ -113,10 +113,10 @@ impl Quarantine {
 
 fn schema() -> iceberg::Result<Schema> {
     let mut ids = Ids::after(0);
-    let kafka = ids.next();
+    let kafka = ids.assign();
     let mut others: Vec<Arc<NestedField>> = Vec::new();
     for (name, primitive, doc) in COLUMNS {
-        others.push(NestedField::optional(ids.next(), name, Type::Primitive(primitive)).with_doc(doc).into());
+        others.push(NestedField::optional(ids.assign(), name, Type::Primitive(primitive)).with_doc(doc).into());
     }
     let mut fields = vec![Arc::new(metadata::kafka(kafka, &mut ids))];
     fields.extend(others);

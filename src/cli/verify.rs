@@ -155,10 +155,7 @@ async fn quarantine_of(catalog: &dyn Catalog, found: &Found<'_>) -> anyhow::Resu
         None => {
             let name = format!("{}{QUARANTINE_SUFFIX}", found.name.name);
             let name = TableName { namespace: found.name.namespace.clone(), name };
-            Ok(match tables::load(catalog, &name).await? {
-                Some(table) => Some(table.identifier().clone()),
-                None => None,
-            })
+            Ok(tables::load(catalog, &name).await?.map(|table| table.identifier().clone()))
         }
     }
 }

@@ -214,10 +214,8 @@ impl Context<'_> {
                     model.expectations = self.expectations(node);
                     self.later(*line, "expect (checking rows before they are published)");
                 }
-                "engine" => {
-                    if self.text(node, key).is_some_and(|engine| engine != "local") {
-                        self.later(*line, "an engine other than local");
-                    }
+                "engine" if self.text(node, key).is_some_and(|engine| engine != "local") => {
+                    self.later(*line, "an engine other than local");
                 }
                 // `sources` waits for the SQL's own list.
                 _ => {}

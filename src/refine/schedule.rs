@@ -277,7 +277,7 @@ impl Refinements {
                     let above = &models[*name];
                     above.running || (above.dirty && above.due.is_none_or(|due| due <= now))
                 };
-                if ancestors.iter().any(|name| busy(&name)) {
+                if ancestors.iter().any(busy) {
                     continue;
                 }
                 let state = models.entry(model.target.clone()).or_default();

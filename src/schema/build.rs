@@ -20,8 +20,8 @@ pub struct Build<'a> {
 impl Build<'_> {
     /// The columns of a new table: the message's, then `_kafka`, then `_raw`.
     pub fn table(&mut self, columns: &[Column]) -> Vec<NestedFieldRef> {
-        let own: Vec<i32> = columns.iter().map(|_| self.ids.next()).collect();
-        let (kafka, raw) = (self.ids.next(), self.ids.next());
+        let own: Vec<i32> = columns.iter().map(|_| self.ids.assign()).collect();
+        let (kafka, raw) = (self.ids.assign(), self.ids.assign());
         let root = NumberPath::default();
         let mut fields: Vec<NestedFieldRef> =
             own.into_iter().zip(columns).map(|(id, column)| self.field(id, column, &root)).collect();
@@ -43,20 +43,20 @@ impl Build<'_> {
         match shape {
             Shape::Leaf(leaf) => leaf_type(*leaf),
             Shape::Struct(inner) => {
-                let ids: Vec<i32> = inner.columns.iter().map(|_| self.ids.next()).collect();
+                let ids: Vec<i32> = inner.columns.iter().map(|_| self.ids.assign()).collect();
                 let fields = ids.into_iter().zip(&inner.columns).map(|(id, column)| self.field(id, column, path));
                 Type::Struct(StructType::new(fields.collect()))
             }
             Shape::List(element) => {
-                let id = self.ids.next();
+                let id = self.ids.assign();
                 let element = self.shape(element, path);
                 Type::List(ListType::new(Arc::new(NestedField::list_element(id, element, false))))
             }
             Shape::Map { key, value } => {
-                let key_id = self.ids.next();
+                let key_id = self.ids.assign();
                 let kind = Shape::Leaf(*key).wire_kind(self.pool);
                 self.map.insert(path.child(1), Entry { id: key_id, kind });
-                let value_id = self.ids.next();
+                let value_id = self.ids.assign();
                 let value_path = path.child(2);
                 self.map.insert(value_path.clone(), Entry { id: value_id, kind: value.wire_kind(self.pool) });
                 let value = self.shape(value, &value_path);

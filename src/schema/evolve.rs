@@ -261,7 +261,7 @@ impl Merge<'_> {
         parent: &NumberPath,
     ) -> (Vec<NestedFieldRef>, Vec<Column>) {
         self.settle_present(&mut wanted, fields, parent);
-        let mut slots: Vec<Slot> = fields.iter().map(|field| retired(field)).collect();
+        let mut slots: Vec<Slot> = fields.iter().map(retired).collect();
         // Where the previous declared field's column stands: a new one goes behind it.
         let mut behind: Option<i32> = None;
         for column in wanted {
@@ -356,7 +356,7 @@ impl Merge<'_> {
     }
 
     fn fresh(&mut self, column: Column, slots: &mut Vec<Slot>, at: usize, parent: &NumberPath) -> i32 {
-        let id = self.build.ids.next();
+        let id = self.build.ids.assign();
         let field = self.build.field(id, &column, parent);
         let wanted = Some(column.name.clone());
         slots.insert(at, Slot { field, column, wanted, existing: false });

@@ -43,7 +43,7 @@ impl Ids {
     }
 
     /// Field ids are below 2^31 − 201; a mapping is bounded far below that by its leaf columns.
-    pub fn next(&mut self) -> i32 {
+    pub fn assign(&mut self) -> i32 {
         self.last = self.last.saturating_add(1);
         self.last
     }
@@ -65,7 +65,7 @@ pub fn kafka(id: i32, ids: &mut Ids) -> NestedField {
         ("headers", None, "the record's headers in their order; empty if there are none"),
         ("schema_id", Some(PrimitiveType::Int), "the schema registry's id; null without a registry"),
     ];
-    let first = fields.iter().map(|_| ids.next()).collect::<Vec<_>>();
+    let first = fields.iter().map(|_| ids.assign()).collect::<Vec<_>>();
     let fields = first.into_iter().zip(fields).map(|(id, (name, primitive, doc))| {
         let kind = primitive.map_or_else(|| headers(ids), Type::Primitive);
         Arc::new(NestedField::optional(id, name, kind).with_doc(doc))
@@ -75,9 +75,9 @@ pub fn kafka(id: i32, ids: &mut Ids) -> NestedField {
 }
 
 fn headers(ids: &mut Ids) -> Type {
-    let element = ids.next();
-    let key = NestedField::optional(ids.next(), "key", Type::Primitive(PrimitiveType::String));
-    let value = NestedField::optional(ids.next(), "value", Type::Primitive(PrimitiveType::Binary));
+    let element = ids.assign();
+    let key = NestedField::optional(ids.assign(), "key", Type::Primitive(PrimitiveType::String));
+    let value = NestedField::optional(ids.assign(), "value", Type::Primitive(PrimitiveType::Binary));
     let header = Type::Struct(StructType::new(vec![Arc::new(key), Arc::new(value)]));
     Type::List(ListType::new(Arc::new(NestedField::list_element(element, header, false))))
 }

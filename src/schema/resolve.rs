@@ -218,16 +218,16 @@ impl<'a> Resolver<'a> {
     /// The full names of the message, its fields and oneofs that carry an option of calve's own.
     fn note_options(&self, message: &MessageDescriptor, noted: &mut HashSet<String>) {
         let full_name = message.full_name();
-        if message.options().is_some_and(|options| is_annotated(options)) {
+        if message.options().is_some_and(is_annotated) {
             noted.insert(full_name.to_string());
         }
         for field in message.fields() {
-            if field.options().is_some_and(|options| is_annotated(options)) {
+            if field.options().is_some_and(is_annotated) {
                 noted.insert(format!("{full_name}.{}", field.name()));
             }
         }
         for oneof in message.oneofs() {
-            if oneof.options().is_some_and(|options| is_annotated(options)) {
+            if oneof.options().is_some_and(is_annotated) {
                 noted.insert(format!("{full_name}.{}", oneof.name()));
             }
         }

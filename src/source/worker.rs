@@ -230,13 +230,13 @@ impl Worker {
                 Err(error) => failure = Some(faults::of_topic(&state.name, partition, &error)),
             }
         }
-        if !started.is_empty() {
-            if let Err(error) = self.client.incremental_assign(&list) {
-                for partition in &started {
-                    state.reading.remove(partition);
-                }
-                failure = Some(faults::of_topic(&state.name, -1, &error));
+        if !started.is_empty()
+            && let Err(error) = self.client.incremental_assign(&list)
+        {
+            for partition in &started {
+                state.reading.remove(partition);
             }
+            failure = Some(faults::of_topic(&state.name, -1, &error));
         }
         if let Some(error) = failure {
             state.send(Event::Failed(error));

@@ -100,7 +100,7 @@ fn each_reject_has_its_code_and_place() {
     let part = "part_by_number.number: a required field is missing";
     check(legacy, b"\x0a\x00\x5a\x02\x08\x01", RejectCode::RequiredMissing, part);
     // A group inside a group inside … that no field takes.
-    let deep = [vec![0xa3, 0x06].repeat(101), vec![0xa4, 0x06].repeat(101)].concat();
+    let deep = [[0xa3, 0x06].repeat(101), [0xa4, 0x06].repeat(101)].concat();
     check(event, &deep, RejectCode::TooDeep, "more than 100 messages nested in each other, at byte 0");
 }
 

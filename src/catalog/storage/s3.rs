@@ -86,7 +86,10 @@ pub(super) async fn put(
 ) -> iceberg::Result<()> {
     let started = Instant::now();
     let mut wait = RETRY_WAIT;
-    while create {
+    loop {
+        if !create {
+            break;
+        }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(key, bytes.clone().into(), options).await {
             Ok(_) => return Ok(()),
