@@ -336,11 +336,16 @@ impl Ingest {
         Ok(dropped && !self.owned.is_empty())
     }
 
+    /// The log's identity against the ledger's: offsets of one log mean nothing in another.
     fn check_log(&self) -> Result<()> {
-        let ledger = self.main.ledger();
-        let Some(then) = ledger.topic(&self.topic.name) else { return Ok(()) };
-        let then = LogIdentity { cluster_id: then.cluster.clone(), topic_id: then.id.clone() };
-        resume::check_identity(&self.feed, &then, &self.log)
+        let (topic, table) = (&self.topic.name, &self.feed.table);
+        let (id, cluster) = (self.log.topic_id.as_deref(), self.log.cluster_id.as_deref());
+        self.main.ledger().check_identity(topic, id, cluster).map_err(|why| {
+            Error::halt(format!(
+                "topic {topic}: {why}; its offsets do not go on from those of table {table}. If that is meant, `calve \
+                 ledger reset {table}` reads the new log from its start"
+            ))
+        })
     }
 
     /// Whether everything up to the ends at start is with us or with other daemons' commits.

@@ -23,29 +23,6 @@ pub struct Feed {
     pub table: String,
 }
 
-/// The log's identity against the ledger's. A difference halts: offsets of one log mean nothing in another.
-pub fn check_identity(feed: &Feed, ledger: &LogIdentity, log: &LogIdentity) -> Result<()> {
-    let Feed { topic, table } = feed;
-    if let (Some(then), Some(now)) = (&ledger.cluster_id, &log.cluster_id)
-        && then != now
-    {
-        return Err(Error::halt(format!(
-            "topic {topic}: the Kafka cluster is another one: table {table} was fed from cluster {then}, this is {now}; \
-             its offsets do not go on from the table's. If that is meant, `calve ledger reset {table}` reads the new log \
-             from its start"
-        )));
-    }
-    if let (Some(then), Some(now)) = (&ledger.topic_id, &log.topic_id)
-        && then != now
-    {
-        return Err(Error::halt(format!(
-            "topic {topic}: it was deleted and made again: table {table} was fed from topic id {then}, this is {now}; \
-             offsets start over. If that is meant, `calve ledger reset {table}` reads the new log from its start"
-        )));
-    }
-    Ok(())
-}
-
 /// A partition's ledger against its log: nothing before `next` is missing, nothing beyond the end was read.
 pub fn check_partition(feed: &Feed, partition: i32, next: i64, log: Watermarks) -> Result<()> {
     let Feed { topic, table } = feed;
@@ -122,19 +99,5 @@ mod tests {
         check(Some(100), 0, 100, Ok(100));
         check(Some(7), 10, 100, Err("3 offsets are gone"));
         check(Some(101), 0, 100, Err("the topic was recreated or truncated"));
-    }
-
-    #[test]
-    fn another_log_under_the_same_name_halts() {
-        let id = |cluster: &str, topic: &str| LogIdentity {
-            cluster_id: Some(cluster.to_string()),
-            topic_id: (!topic.is_empty()).then(|| topic.to_string()),
-        };
-        assert!(check_identity(&feed(), &id("c", "t"), &id("c", "t")).is_ok());
-        assert!(check_identity(&feed(), &id("c", ""), &id("c", "t")).is_ok());
-        assert!(check_identity(&feed(), &LogIdentity::default(), &id("c", "t")).is_ok());
-        assert!(check_identity(&feed(), &id("c", "t"), &id("d", "t")).unwrap_err().message.contains("another one"));
-        let error = check_identity(&feed(), &id("c", "t"), &id("c", "u")).unwrap_err();
-        assert!(error.message.contains("made again") && !error.is_retry());
     }
 }

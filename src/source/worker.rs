@@ -349,6 +349,8 @@ impl Worker {
             for topic in &mut self.topics {
                 topic.send(Event::Failed(faults::of_client(&error)));
             }
+        } else if !self.reports.is_due(usize::MAX, -1, error.code) {
+            // librdkafka says the same twenty times a second while it reconnects.
         } else if error.code == code::ALL_BROKERS_DOWN {
             tracing::warn!("kafka: no broker is reachable ({error}); calve goes on trying");
         } else if error.is_transport() {

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::support::broker::{Broker, Record};
+use crate::support::parts::Part;
 use crate::support::project::{Project, damaged, event};
 
 /// Records of which one in forty is damaged.
@@ -168,6 +169,29 @@ fn a_broker_that_restarts_interrupts_and_nothing_more() {
     broker.start();
     broker.produce("events", &records(2, 2000..4000));
     std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(daemon.terminate(), 0);
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
+
+/// Commits fail before and after they were applied, and answers are cut off, while the daemon goes on.
+#[test]
+fn a_rest_catalog_that_loses_answers_loses_no_rows() {
+    let broker = Broker::light();
+    broker.create_topic("events", 2, &[]);
+    let rest = Part::start("rest", &[]);
+    let project = Project::new(&broker, "commit_interval = \"150ms\"\n").on_rest(&rest.address);
+    let daemon = project.start();
+    let mut next = 0;
+    for (when, status) in [("after", 503), ("before", 500), ("after", 0), ("before", 0), ("after", 500), ("after", 504)]
+    {
+        let url = format!("{}/_fault?when={when}&status={status}&times=2", rest.address);
+        assert!(std::process::Command::new("curl").args(["-sf", "-X", "POST", &url]).status().unwrap().success());
+        broker.produce("events", &records(2, next..next + 700));
+        next += 700;
+        std::thread::sleep(Duration::from_millis(900));
+    }
+    daemon.wait_for("committed", Duration::from_secs(60));
     assert_eq!(daemon.terminate(), 0);
     project.catch_up();
     project.assert_exactly_once(&broker, "events");

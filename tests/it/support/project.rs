@@ -57,6 +57,8 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 
 pub struct Project {
     folder: tempfile::TempDir,
+    /// The address of its REST catalog, where it has one.
+    rest: Option<String>,
 }
 
 /// A daemon; killed when dropped.
@@ -86,11 +88,18 @@ impl Project {
              [topics.events]\ncatalog = \"local\"\nmessage = \"test.v1.Event\"\nschema = \"proto\"\n{keys}\n{more}\n",
             broker.bootstrap_servers()
         );
-        let project = Project { folder };
+        let project = Project { folder, rest: None };
         project.write("calve.toml", &toml);
         project.write("catalogs/local.toml", catalog);
         project.write("proto/test/v1/event.proto", PROTO);
         project
+    }
+
+    /// The same project, its tables in a REST catalog.
+    pub fn on_rest(mut self, address: &str) -> Project {
+        self.write("catalogs/local.toml", &format!("type = \"rest\"\nuri = \"{address}\"\n"));
+        self.rest = Some(address.to_owned());
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -147,8 +156,15 @@ impl Project {
         Daemon { child: command.spawn().unwrap(), log }
     }
 
-    /// The newest metadata file of a table, by PyIceberg's or the SQL catalog's own word: the last one written.
+    /// The current metadata file of a table: the REST catalog's word, or the last one written.
     pub fn metadata(&self, table: &str) -> String {
+        if let Some(rest) = &self.rest {
+            let (namespace, name) = table.split_once('.').unwrap();
+            let url = format!("{rest}/v1/namespaces/{namespace}/tables/{name}");
+            let answer = Command::new("curl").args(["-sf", &url]).output().unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).expect("the table");
+            return answer["metadata-location"].as_str().expect("its location").to_owned();
+        }
         let folder = self.path().join("warehouse").join(table.replace('.', "/")).join("metadata");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let name = |entry: std::fs::DirEntry| entry.path().to_string_lossy().into_owned();
