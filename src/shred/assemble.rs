@@ -14,15 +14,14 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::columns::{Bits, Columns, List, Primitive, Text};
+use super::columns::{Bits, Columns, List, Primitive, Text, replace_with_room};
 use super::enums::Enumeration;
 use super::plan::{ColumnRef, Output, Plan};
 
 impl Bits {
     /// The nulls among `rows` rows, unless there are none; starts anew.
     pub(super) fn take(&mut self, rows: usize) -> Option<NullBuffer> {
-        let mut words = std::mem::take(&mut self.words);
-        self.words.reserve(words.len());
+        let mut words = replace_with_room(&mut self.words);
         words.resize(rows.div_ceil(64), 0);
         let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, rows));
         (nulls.null_count() > 0).then_some(nulls)
@@ -32,8 +31,7 @@ impl Bits {
 impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
     /// The values of `rows` rows and their nulls; starts anew.
     pub(super) fn take(&mut self, rows: usize, parent: Option<&NullBuffer>) -> (ScalarBuffer<T>, Option<NullBuffer>) {
-        let next = Vec::with_capacity(self.values.len());
-        let mut values = std::mem::replace(&mut self.values, next);
+        let mut values = replace_with_room(&mut self.values);
         values.resize(rows, T::default());
         let nulls = match &mut self.valid {
             Some(valid) => valid.take(rows),
@@ -94,8 +92,7 @@ impl Text {
 impl List {
     /// Where the elements of `rows` rows start and the last ones end, and how many there are; starts anew.
     pub(super) fn take(&mut self, rows: usize) -> (OffsetBuffer<i32>, usize) {
-        let next = Vec::with_capacity(self.starts.len());
-        let mut starts = std::mem::replace(&mut self.starts, next);
+        let mut starts = replace_with_room(&mut self.starts);
         let elements = std::mem::take(&mut self.elements);
         starts.resize(rows + 1, elements as i32);
         (OffsetBuffer::new(starts.into()), elements)

@@ -9,6 +9,13 @@
 
 use super::plan::{ColumnRef, Plan};
 
+/// Takes a vector and leaves an empty one with room for as much and a bit more: the next batch is most likely like the
+/// last one, and growing step by step copies.
+pub fn replace_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = values.len() + values.len() / 8;
+    std::mem::replace(values, Vec::with_capacity(room))
+}
+
 /// A bitmap that reads as false beyond its end.
 #[derive(Debug, Default)]
 pub struct Bits {
@@ -18,11 +25,16 @@ pub struct Bits {
 impl Bits {
     #[inline(always)]
     pub fn set(&mut self, row: usize) {
-        let word = row >> 6;
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+        match self.words.get_mut(row >> 6) {
+            Some(word) => *word |= 1 << (row & 63),
+            None => self.set_beyond(row),
         }
-        self.words[word] |= 1 << (row & 63);
+    }
+
+    #[inline(never)]
+    fn set_beyond(&mut self, row: usize) {
+        self.words.resize((row >> 6) + 1, 0);
+        self.words[row >> 6] |= 1 << (row & 63);
     }
 
     pub fn truncate(&mut self, rows: usize) {
@@ -51,18 +63,24 @@ impl<T: Copy + Default> Primitive<T> {
     /// Puts a value into a row; false if the row had one, which is overwritten.
     #[inline(always)]
     pub fn put(&mut self, row: usize, value: T) -> bool {
-        let length = self.values.len();
-        let fresh = length <= row;
-        if length == row {
-            self.values.push(value);
-        } else if length < row {
-            self.values.resize(row, T::default());
+        let fresh = self.values.len() == row || self.make_room(row);
+        if fresh {
             self.values.push(value);
         } else {
             self.values[row] = value;
         }
         if let Some(valid) = &mut self.valid {
             valid.set(row);
+        }
+        fresh
+    }
+
+    /// Fills the rows in front of this one; false if it has a value.
+    #[inline(never)]
+    fn make_room(&mut self, row: usize) -> bool {
+        let fresh = self.values.len() <= row;
+        if fresh {
+            self.values.resize(row, T::default());
         }
         fresh
     }
@@ -133,18 +151,24 @@ impl Text {
     fn begin(&mut self, row: usize) -> bool {
         // The batch is sealed before a column reaches 2 GiB (`Columns::fits`).
         let start = self.data.len() as i32;
-        let length = self.starts.len();
-        if length > row {
+        if self.starts.len() != row && !self.make_room(row) {
             return false;
-        }
-        if length < row {
-            self.starts.resize(row, start);
         }
         self.starts.push(start);
         if let Some(valid) = &mut self.valid {
             valid.set(row);
         }
         true
+    }
+
+    /// Fills the rows in front of this one; false if it has a value.
+    #[inline(never)]
+    fn make_room(&mut self, row: usize) -> bool {
+        let fresh = self.starts.len() <= row;
+        if fresh {
+            self.starts.resize(row, self.data.len() as i32);
+        }
+        fresh
     }
 
     /// The bytes of a row; empty where it has no value yet.
@@ -167,10 +191,8 @@ impl Text {
 
     /// Offsets (one more than rows) and bytes of `rows` rows, and whether they are strings; starts anew.
     pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>, bool) {
-        let starts = Vec::with_capacity(self.starts.len());
-        let mut starts = std::mem::replace(&mut self.starts, starts);
-        let data = Vec::with_capacity(self.data.len());
-        let data = std::mem::replace(&mut self.data, data);
+        let mut starts = replace_with_room(&mut self.starts);
+        let data = replace_with_room(&mut self.data);
         starts.resize(rows + 1, data.len() as i32);
         self.checked = (0, 0);
         (starts, data, self.utf8)
@@ -246,10 +268,17 @@ impl List {
     /// Opens the row, if it is not open.
     #[inline(always)]
     pub fn open(&mut self, row: usize) {
-        if self.starts.len() <= row {
+        if self.starts.len() == row {
             // Elements stay below 2^31 like bytes do (`Columns::fits`).
-            self.starts.resize(row + 1, self.elements as i32);
+            self.starts.push(self.elements as i32);
+        } else if self.starts.len() < row {
+            self.open_behind_gap(row);
         }
+    }
+
+    #[inline(never)]
+    fn open_behind_gap(&mut self, row: usize) {
+        self.starts.resize(row + 1, self.elements as i32);
     }
 
     /// The elements of a row.

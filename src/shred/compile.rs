@@ -138,6 +138,7 @@ impl Compiler<'_> {
             for field in &mut ways {
                 if let Some(oneof) = source.oneof {
                     field.oneof = (oneofs + oneof) as u16;
+                    field.op = Op::Member;
                 }
             }
             if source.cardinality == Cardinality::Singular(Presence::Required) {
@@ -430,7 +431,7 @@ fn fits(column: ColumnRef, leaf: Leaf, arrow: &DataType) -> bool {
 }
 
 fn wire_of(field: &Field) -> u32 {
-    if field.op == Op::Repeated { field.element.wire() } else { field.op.wire() }
+    field.value_op().wire()
 }
 
 fn field(number: u32, value: &Value, op: Op, list: u32) -> Field {

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, StructArray, new_null_array};
-use arrow::datatypes::{DataType, Fields, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{
+    ArrayRef, BooleanBufferBuilder, Int32Array, Int64Array, ListArray, StringArray, StructArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::columns::{List, Primitive, Text};
+use super::columns::{List, Text, replace_with_room};
 use super::plan::Error;
 use crate::batch::{RawBatch, RawRecord, TimestampType};
+
+/// Kafka's own limit.
+const TOPIC_BYTES_MAX: usize = 249;
 
 const FIELDS: [&str; 8] =
     ["topic", "partition", "offset", "timestamp", "timestamp_type", "key", "headers", "schema_id"];
@@ -17,16 +24,25 @@ const FIELDS: [&str; 8] =
 #[derive(Debug)]
 pub struct KafkaColumns {
     fields: Fields,
-    topic: Text,
-    partition: Primitive<i32>,
-    offset: Primitive<i64>,
-    timestamp: Primitive<i64>,
-    timestamp_type: Text,
+    /// What rows in a row have in common.
+    origins: Vec<Origin>,
+    offset: Vec<i64>,
+    timestamp: Vec<i64>,
+    /// Rows whose timestamp is null although its type is not.
+    timestamp_overflows: Vec<usize>,
     key: Text,
     headers: List,
     header_key: Text,
     header_value: Text,
-    rows: usize,
+}
+
+#[derive(Debug)]
+struct Origin {
+    topic: Arc<str>,
+    partition: i32,
+    timestamp_type: TimestampType,
+    /// The row after the last one.
+    end: usize,
 }
 
 impl KafkaColumns {
@@ -36,50 +52,65 @@ impl KafkaColumns {
             DataType::Struct(fields) if fields.iter().map(|field| field.name().as_str()).eq(FIELDS) => fields.clone(),
             other => return Err(Error::Mismatch { path: "_kafka".into(), what: format!("its type is {other}") }),
         };
+        if !matches!(fields[3].data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            let what = format!("its type is {}", fields[3].data_type());
+            return Err(Error::Mismatch { path: "_kafka.timestamp".into(), what });
+        }
         Ok(KafkaColumns {
             fields,
-            topic: Text::new(0, false, true),
-            partition: Primitive::new(0, false),
-            offset: Primitive::new(0, false),
-            timestamp: Primitive::new(0, true),
-            timestamp_type: Text::new(0, true, true),
+            origins: Vec::new(),
+            offset: Vec::new(),
+            timestamp: Vec::new(),
+            timestamp_overflows: Vec::new(),
             key: Text::new(0, true, false),
             headers: List::new(0),
             header_key: Text::new(1, false, true),
             header_value: Text::new(1, true, false),
-            rows: 0,
         })
     }
 
     pub fn rows(&self) -> usize {
-        self.rows
+        self.offset.len()
     }
 
     /// Appends a row for a record.
     ///
     /// A timestamp of −1 is none, and its type null with it; one whose microseconds do not fit 64 bits is null. A
     /// header's name that is not UTF-8, which Kafka's protocol forbids, has its faulty bytes replaced by U+FFFD.
+    #[inline(always)]
     pub fn append(&mut self, batch: &RawBatch, record: &RawRecord) {
-        let row = self.rows;
-        self.rows += 1;
-        self.topic.put(row, batch.topic.as_bytes());
-        self.partition.put(row, batch.partition);
-        self.offset.put(row, record.offset);
-        let kind = match record.timestamp_type {
-            _ if record.timestamp_ms == -1 => None,
-            TimestampType::NotAvailable => None,
-            TimestampType::CreateTime => Some("create_time"),
-            TimestampType::LogAppendTime => Some("log_append_time"),
-        };
-        if let Some(kind) = kind {
-            self.timestamp_type.put(row, kind.as_bytes());
-            if let Some(micros) = record.timestamp_ms.checked_mul(1000) {
-                self.timestamp.put(row, micros);
+        let row = self.offset.len();
+        self.offset.push(record.offset);
+        let timestamp_type =
+            if record.timestamp_ms == -1 { TimestampType::NotAvailable } else { record.timestamp_type };
+        match self.origins.last_mut() {
+            Some(origin)
+                if Arc::ptr_eq(&origin.topic, &batch.topic)
+                    && origin.partition == batch.partition
+                    && origin.timestamp_type == timestamp_type =>
+            {
+                origin.end = row + 1;
             }
+            _ => {
+                let (topic, partition) = (batch.topic.clone(), batch.partition);
+                self.origins.push(Origin { topic, partition, timestamp_type, end: row + 1 });
+            }
+        }
+        let micros = record.timestamp_ms.checked_mul(1000);
+        self.timestamp.push(micros.unwrap_or_default());
+        if micros.is_none() {
+            self.timestamp_overflows.push(row);
         }
         if let Some(key) = record.key {
             self.key.put(row, batch.bytes(key));
         }
+        if record.headers.start < record.headers.end {
+            self.append_headers(row, batch, record);
+        }
+    }
+
+    #[inline(never)]
+    fn append_headers(&mut self, row: usize, batch: &RawBatch, record: &RawRecord) {
         self.headers.open(row);
         for (name, value) in &batch.headers[record.headers.start as usize..record.headers.end as usize] {
             let element = self.headers.elements;
@@ -92,12 +123,13 @@ impl KafkaColumns {
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
-        self.rows = self.rows.min(rows);
-        self.topic.truncate(rows);
-        self.partition.truncate(rows);
         self.offset.truncate(rows);
         self.timestamp.truncate(rows);
-        self.timestamp_type.truncate(rows);
+        while self.timestamp_overflows.last().is_some_and(|row| *row >= rows) {
+            self.timestamp_overflows.pop();
+        }
+        self.origins.iter_mut().for_each(|origin| origin.end = origin.end.min(rows));
+        self.origins.dedup_by(|later, earlier| later.end == earlier.end);
         self.key.truncate(rows);
         self.headers.truncate(rows);
         self.header_key.truncate(self.headers.elements);
@@ -105,31 +137,37 @@ impl KafkaColumns {
     }
 
     /// Bytes that a record adds at most to any of the columns.
+    #[inline]
     pub(super) fn bytes_of(batch: &RawBatch, record: &RawRecord) -> usize {
+        if record.headers.start >= record.headers.end {
+            return record.key.map_or(0, |key| (key.end - key.start) as usize);
+        }
         let headers = &batch.headers[record.headers.start as usize..record.headers.end as usize];
         // A faulty byte becomes the three of U+FFFD.
         let names: usize = headers.iter().map(|(name, _)| 3 * (name.end - name.start) as usize + 1).sum();
         let values: usize =
             headers.iter().filter_map(|(_, value)| *value).map(|value| (value.end - value.start) as usize).sum();
         let key = record.key.map_or(0, |key| (key.end - key.start) as usize);
-        (batch.topic.len()).max("log_append_time".len()).max(key).max(names).max(values)
+        key.max(names).max(values)
     }
 
-    /// Whether offsets stay below 2^31 with so many more bytes.
-    pub(super) fn fits(&self, bytes: usize) -> bool {
-        let texts = [&self.topic, &self.timestamp_type, &self.key, &self.header_key, &self.header_value];
+    /// Whether offsets stay below 2^31 with so many more bytes in so many more rows.
+    pub(super) fn fits(&self, bytes: usize, rows: usize) -> bool {
+        let texts = [&self.key, &self.header_key, &self.header_value];
         let held = texts.iter().map(|text| text.data.len()).max().unwrap_or(0).max(self.headers.elements);
-        held + bytes <= i32::MAX as usize
+        let topic = self.origins.iter().map(|origin| origin.topic.len()).max().unwrap_or(0).max(TOPIC_BYTES_MAX);
+        held + bytes <= i32::MAX as usize && (self.rows() + rows) * topic <= i32::MAX as usize
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let texts = [&self.topic, &self.timestamp_type, &self.key, &self.header_key, &self.header_value];
-        self.rows * 24 + texts.iter().map(|text| text.data.len() + 4 * text.starts.len()).sum::<usize>()
+        let topics: usize = self.origins.last().map_or(0, |origin| origin.topic.len() * self.rows());
+        let texts = [&self.key, &self.header_key, &self.header_value];
+        self.rows() * 60 + topics + texts.iter().map(|text| text.data.len() + 4 * text.starts.len()).sum::<usize>()
     }
 
     /// The struct array of all rows; starts anew.
     pub fn take(&mut self) -> Result<ArrayRef, ArrowError> {
-        let rows = std::mem::take(&mut self.rows);
+        let rows = self.rows();
         let type_of = |index: usize| self.fields[index].data_type();
         let DataType::List(header) = type_of(6) else {
             return Err(ArrowError::SchemaError("_kafka.headers is not a list".into()));
@@ -147,16 +185,70 @@ impl KafkaColumns {
         ];
         let headers = StructArray::try_new_with_length(header_fields.clone(), arrays, None, elements)?;
         let headers = ListArray::try_new(header.clone(), offsets, Arc::new(headers), None)?;
+        let mut topics = Runs::new(rows);
+        let mut types = Runs::new(rows);
+        let mut present = BooleanBufferBuilder::new(rows);
+        let mut partitions = Vec::with_capacity(rows);
+        for origin in self.origins.drain(..) {
+            let count = origin.end - partitions.len();
+            partitions.resize(origin.end, origin.partition);
+            topics.append(&origin.topic, count);
+            let name = match origin.timestamp_type {
+                TimestampType::NotAvailable => "",
+                TimestampType::CreateTime => "create_time",
+                TimestampType::LogAppendTime => "log_append_time",
+            };
+            types.append(name, count);
+            present.append_n(count, !name.is_empty());
+        }
+        let topics = topics.finish(None);
+        let timestamp_types = types.finish(Some(NullBuffer::new(present.finish_cloned())));
+        for row in self.timestamp_overflows.drain(..) {
+            present.set_bit(row, false);
+        }
+        let nulls = NullBuffer::new(present.finish());
+        let timestamps = TimestampMicrosecondArray::try_new(
+            ScalarBuffer::from(replace_with_room(&mut self.timestamp)),
+            Some(nulls),
+        )?;
         let arrays: Vec<ArrayRef> = vec![
-            self.topic.take(rows, None, type_of(0))?,
-            self.partition.take_array::<Int32Type>(rows, None, type_of(1))?,
-            self.offset.take_array::<Int64Type>(rows, None, type_of(2))?,
-            self.timestamp.take_array::<TimestampMicrosecondType>(rows, None, type_of(3))?,
-            self.timestamp_type.take(rows, None, type_of(4))?,
+            Arc::new(topics),
+            Arc::new(Int32Array::from(partitions)),
+            Arc::new(Int64Array::from(replace_with_room(&mut self.offset))),
+            Arc::new(timestamps.with_data_type(type_of(3).clone())),
+            Arc::new(timestamp_types),
             self.key.take(rows, None, type_of(5))?,
             Arc::new(headers),
             new_null_array(type_of(7), rows),
         ];
         Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), arrays, None, rows)?))
+    }
+}
+
+/// Strings of which many in a row are equal.
+struct Runs {
+    offsets: Vec<i32>,
+    data: String,
+}
+
+impl Runs {
+    fn new(rows: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Runs { offsets, data: String::with_capacity(rows * 16) }
+    }
+
+    fn append(&mut self, value: &str, count: usize) {
+        // The batch is sealed before all topics' names together reach 2 GiB (`KafkaColumns::fits`).
+        let (start, step) = (self.data.len() as i32, value.len() as i32);
+        self.offsets.extend((1..=count as i32).map(|index| start + index * step));
+        self.data.push_str(&value.repeat(count));
+    }
+
+    fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
+        let data = Buffer::from_vec(self.data.into_bytes());
+        // SAFETY: the data is a `String`, and the offsets, checked to ascend, lie between the values that it was made
+        // of.
+        unsafe { StringArray::new_unchecked(OffsetBuffer::new(self.offsets.into()), data, nulls) }
     }
 }

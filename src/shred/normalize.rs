@@ -96,8 +96,9 @@ impl<'a> Normalizer<'a> {
                 continue;
             }
             let field = &node.fields[occurrences[index].field];
-            match field.op {
-                Op::Message => {
+            let repeated = field.op == Op::Repeated;
+            match field.value_op() {
+                Op::Message if !repeated => {
                     // All pieces go where the first one stands.
                     let same = occurrences[index].field;
                     let mut pieces = Vec::new();
@@ -107,7 +108,7 @@ impl<'a> Normalizer<'a> {
                     }
                     self.nested(field, &pieces, depth)?;
                 }
-                Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper => {
+                Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper if !repeated => {
                     let same = occurrences[index].field;
                     let at = self.begin(field);
                     for other in occurrences[index..].iter_mut().filter(|other| other.field == same && other.alive) {
@@ -116,8 +117,7 @@ impl<'a> Normalizer<'a> {
                     }
                     self.finish(at);
                 }
-                Op::Map => self.nested(field, &[(occurrences[index].start, occurrences[index].end)], depth)?,
-                Op::Repeated if field.element == Op::Message => {
+                Op::Map | Op::Message => {
                     self.nested(field, &[(occurrences[index].start, occurrences[index].end)], depth)?;
                 }
                 _ => {
@@ -152,7 +152,7 @@ impl<'a> Normalizer<'a> {
             if tag & 7 == wire::LENGTH {
                 start = wire::length(self.buffer, next, end).map_err(|code| here(self, code))?.0;
             }
-            let op = if field.op == Op::Repeated { field.element } else { field.op };
+            let op = field.value_op();
             match op {
                 Op::String if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() => {
                     return Err(here(self, RejectCode::InvalidUtf8));
@@ -164,7 +164,8 @@ impl<'a> Normalizer<'a> {
                 _ => {}
             }
             let number = || wire::varint(self.buffer, next).map_or(0, |(value, _)| value as i32);
-            if field.op == Op::EnumClosed && self.plan.enums[field.node as usize].name(number()).is_none() {
+            let single = field.op != Op::Repeated;
+            if single && op == Op::EnumClosed && self.plan.enums[field.node as usize].name(number()).is_none() {
                 // In an entry that counts, a later value has overwritten it (`key`).
                 self.raw |= node.key.is_none();
             } else {
@@ -196,7 +197,7 @@ impl<'a> Normalizer<'a> {
                         self.drop_value(field, &mut occurrences[before], depth)?;
                     }
                 }
-                op => {
+                _ => {
                     if field.oneof != NONE
                         && let Some(other) = members.insert(field.oneof, number)
                         && other != number
@@ -206,7 +207,7 @@ impl<'a> Normalizer<'a> {
                         }
                     }
                     let before = singular.entry(number).or_default();
-                    if !op.is_message() {
+                    if !field.value_op().is_message() {
                         for before in before.drain(..) {
                             occurrences[before].alive = false;
                         }
@@ -221,7 +222,7 @@ impl<'a> Normalizer<'a> {
     /// A message that does not count must still be one.
     fn drop_value(&mut self, field: &Field, occurrence: &mut Occurrence, depth: u32) -> Result<(), Fault> {
         occurrence.alive = false;
-        if matches!(field.op, Op::Message | Op::Map) {
+        if matches!(field.value_op(), Op::Message | Op::Map) {
             let (length, raw) = (self.out.len(), self.raw);
             self.message(field.node, &[(occurrence.start, occurrence.end)], depth + 1)?;
             self.out.truncate(length);
@@ -320,8 +321,7 @@ impl<'a> Normalizer<'a> {
 }
 
 fn tag_of(field: &Field) -> u32 {
-    let op = if field.op == Op::Repeated { field.element } else { field.op };
-    field.number << 3 | op.wire()
+    field.number << 3 | field.value_op().wire()
 }
 
 /// A map key's value, told apart as its type tells values apart.

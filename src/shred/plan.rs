@@ -71,6 +71,8 @@ pub enum Op {
     /// Elements of a scalar type in one length-delimited value.
     Packed,
     Map,
+    /// A member of a oneof; [`Field::element`] says what it is.
+    Member,
     /// The end of a node's declared fields: matches no tag.
     End,
 }
@@ -100,6 +102,7 @@ impl Op {
             | Op::Repeated
             | Op::Packed
             | Op::Map
+            | Op::Member
             | Op::End => wire::LENGTH,
         }
     }
@@ -118,7 +121,7 @@ pub struct Field {
     pub mask: u64,
     pub tag_bytes: u8,
     pub op: Op,
-    /// Of an element.
+    /// Of an element, or of a member of a oneof; otherwise as `op`.
     pub element: Op,
     /// Of a wrapper's value.
     pub inner: Op,
@@ -136,9 +139,14 @@ pub struct Field {
 }
 
 impl Field {
+    /// What one value is: an element of a list, a member of a oneof, or the field itself.
+    pub fn value_op(&self) -> Op {
+        if matches!(self.op, Op::Repeated | Op::Member) { self.element } else { self.op }
+    }
+
     /// The column of the field's value, or of its elements' values.
     pub fn value_column(&self) -> ColumnRef {
-        let op = if matches!(self.op, Op::Repeated | Op::Packed) { self.element } else { self.op };
+        let op = if matches!(self.op, Op::Repeated | Op::Packed | Op::Member) { self.element } else { self.op };
         let op = if op == Op::Wrapper { self.inner } else { op };
         let index = self.column;
         match op {
@@ -158,7 +166,7 @@ impl Field {
             Op::Double => ColumnRef::F64(index),
             Op::String | Op::Bytes | Op::Wrapper => ColumnRef::Text(index),
             Op::Message => ColumnRef::Struct(index),
-            Op::Repeated | Op::Packed | Op::Map | Op::End => ColumnRef::List(self.list),
+            Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => ColumnRef::List(self.list),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! of a oneof, a key twice in a map — stops it, and so does every fault; `normalize` then rewrites the record into the
 //! plain form or says what is wrong with it.
 
+use std::ops::Range;
+
 use super::columns::{Columns, Primitive};
 use super::plan::{ColumnRef, Default, Field, NONE, Node, Op, Plan, Root};
 use super::well_known;
@@ -16,12 +18,6 @@ pub enum Stop {
     /// Legal, but not the plain form.
     Irregular,
     Malformed(RejectCode),
-}
-
-impl From<RejectCode> for Stop {
-    fn from(code: RejectCode) -> Self {
-        Stop::Malformed(code)
-    }
 }
 
 /// A value that Protobuf or its column refuses, known only at the record's end to be the last word on its field.
@@ -44,26 +40,79 @@ pub struct Run<'a> {
     pub refusal: Option<Refusal>,
     /// A scalar was overwritten: a refusal may be about a value that is gone.
     pub overwritten: bool,
+    /// Why the pass ended; the functions below answer `None` then, which takes no more than a register.
+    stop: Option<Stop>,
     /// Rows of maps (entry node, list, row) with more than one entry.
-    maps: Vec<(u32, u32, usize)>,
+    maps: &'a mut Vec<(u32, u32, usize)>,
+}
+
+macro_rules! ok {
+    ($self:ident, $result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(code) => return $self.stop(Stop::Malformed(code)),
+        }
+    };
 }
 
 macro_rules! varint {
     ($self:ident, $at:expr, $end:expr) => {
         match wire::varint($self.buffer, $at) {
             Some(found) => found,
-            None => return Err(Stop::Malformed(wire::varint_fault($at, $end))),
+            None => return $self.stop(Stop::Malformed(wire::varint_fault($at, $end))),
+        }
+    };
+}
+
+/// Runs the body with the op as a constant, one copy for each, so that one jump leads to the code of one op.
+macro_rules! dispatch {
+    ($op:expr, |$name:ident| $body:expr) => {
+        dispatch!(
+            $op, $name, $body, Bool, Int32, Sint32, Int64, Sint64, Uint32, Uint64, Uint64Long, EnumOpen, Fixed32,
+            Sfixed32, Float, Fixed64, Fixed64Long, Sfixed64, Double, String, Bytes, Message, Timestamp, Duration, Date,
+            Wrapper
+        )
+    };
+    ($op:expr, $name:ident, $body:expr, $($known:ident),*) => {
+        match $op {
+            $(Op::$known => {
+                #[allow(non_upper_case_globals)] // It stands where the closure-like body names its parameter.
+                const $name: Op = Op::$known;
+                $body
+            })*
+            $name => $body,
         }
     };
 }
 
 impl<'a> Run<'a> {
-    pub fn new(plan: &'a Plan, columns: &'a mut Columns, buffer: &'a [u8]) -> Self {
-        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, maps: Vec::new() }
+    /// `maps` is the run's to use; it comes with its memory only.
+    pub fn new(
+        plan: &'a Plan,
+        columns: &'a mut Columns,
+        maps: &'a mut Vec<(u32, u32, usize)>,
+        buffer: &'a [u8],
+    ) -> Self {
+        maps.clear();
+        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, stop: None, maps }
     }
 
     /// Puts the message `buffer[at..end]` into the table's row `row`.
+    #[inline(always)]
     pub fn record(&mut self, at: usize, end: usize, row: usize) -> Result<(), Stop> {
+        // Without a cause there was none to stop.
+        self.whole(at, end, row).ok_or_else(|| self.stop.unwrap_or(Stop::Irregular))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stop<T>(&mut self, stop: Stop) -> Option<T> {
+        self.stop = Some(stop);
+        None
+    }
+
+    #[inline(always)]
+    fn whole(&mut self, at: usize, end: usize, row: usize) -> Option<()> {
         let plan = self.plan;
         match &plan.root {
             Root::Message(node) => self.message(*node, at, end, row, 0)?,
@@ -73,17 +122,25 @@ impl<'a> Run<'a> {
             }
             Root::Leaf(field) => self.leaf_message(field, field.op, at, end, row, 0)?,
         }
-        for (node, list, row) in std::mem::take(&mut self.maps) {
+        if self.maps.is_empty() { Some(()) } else { self.check_keys() }
+    }
+
+    /// Looks for keys that are twice in a map.
+    #[inline(never)]
+    fn check_keys(&mut self) -> Option<()> {
+        let plan = self.plan;
+        for index in 0..self.maps.len() {
+            let (node, list, row) = self.maps[index];
             let key = plan.nodes[node as usize].key;
             let range = self.columns.lists[list as usize].range(row);
             if key.is_some_and(|key| self.columns.has_duplicate(key, range)) {
-                return Err(Stop::Irregular);
+                return self.stop(Stop::Irregular);
             }
         }
-        Ok(())
+        Some(())
     }
 
-    fn message(&mut self, index: u32, mut at: usize, end: usize, row: usize, depth: u32) -> Result<(), Stop> {
+    fn message(&mut self, index: u32, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let plan = self.plan;
         let buffer = self.buffer;
         let node = &plan.nodes[index as usize];
@@ -95,58 +152,82 @@ impl<'a> Run<'a> {
                 at += field.tag_bytes as usize;
             } else {
                 // A tag of one byte is its own index.
-                let (tag, next) =
-                    if word & 0x80 == 0 { ((word & 0x7f) as u32, at + 1) } else { wire::tag(buffer, at, end)? };
-                guess = match node.find(tag) {
-                    Some(found) => found,
-                    None => {
-                        at = self.unknown(at, end, depth)?;
-                        continue;
-                    }
+                let next;
+                (guess, next) = if word & 0x80 == 0 {
+                    (node.dense[(word & 0x7f) as usize] as usize, at + 1)
+                } else {
+                    ok!(self, long_tag(node, buffer, at, end))
                 };
+                if guess == NONE as usize {
+                    at = self.unknown(at, end, depth)?;
+                    guess = 0;
+                    continue;
+                }
                 field = &node.fields[guess];
                 at = next;
-            }
-            if field.oneof != NONE && field.op != Op::EnumClosed && !self.choose(field, row) {
-                return Err(Stop::Irregular);
             }
             at = match field.op {
                 Op::Repeated => self.repeated(index, guess, at, end, row, depth)?,
                 Op::Packed => self.packed(field, index, guess, at, end, row)?,
                 Op::Map => self.map(field, at, end, row, depth)?,
-                Op::EnumClosed => {
-                    let (value, next) = varint!(self, at, end);
-                    let known = plan.enums[field.node as usize].name(value as i32).is_some();
-                    if !known {
-                        self.raw = true;
-                    } else if field.oneof != NONE && !self.choose(field, row) {
-                        return Err(Stop::Irregular);
-                    } else {
-                        self.overwritten |= !self.columns.i32s[field.column as usize].put(row, value as i32);
+                Op::EnumClosed => self.closed(field, at, end, row)?,
+                Op::Member if field.element == Op::EnumClosed => self.closed(field, at, end, row)?,
+                Op::Member => {
+                    if !self.choose(field, row) {
+                        return self.stop(Stop::Irregular);
                     }
-                    next
+                    self.member(field, index, guess, at, end, row, depth)?
                 }
-                op => self.one(field, op, index, guess, at, end, row, depth)?,
+                op => dispatch!(op, |op| self.one(field, op, index, guess, at, end, row, depth)?),
             };
             guess = field.next as usize;
         }
         if at > end {
-            return Err(Stop::Malformed(RejectCode::Truncated));
+            return self.stop(Stop::Malformed(RejectCode::Truncated));
         }
         for (field, column) in &node.required {
             if !self.columns.touched(*column, row) {
                 self.refuse(RejectCode::RequiredMissing, index, *field as usize);
             }
         }
-        Ok(())
+        Some(())
     }
 
     /// Skips a field that has no column.
     #[cold]
-    fn unknown(&mut self, at: usize, end: usize, depth: u32) -> Result<usize, Stop> {
-        let (tag, next) = wire::tag(self.buffer, at, end)?;
+    #[inline(never)]
+    fn unknown(&mut self, at: usize, end: usize, depth: u32) -> Option<usize> {
+        let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
         self.raw = true;
-        Ok(wire::skip(self.buffer, next, end, tag, depth)?)
+        Some(ok!(self, wire::skip(self.buffer, next, end, tag, depth)))
+    }
+
+    /// A closed enumeration's value; a number without a name is an unknown field, and no member of a oneof.
+    fn closed(&mut self, field: &'a Field, at: usize, end: usize, row: usize) -> Option<usize> {
+        let (value, next) = varint!(self, at, end);
+        if self.plan.enums[field.node as usize].name(value as i32).is_none() {
+            self.raw = true;
+        } else if field.oneof != NONE && !self.choose(field, row) {
+            return self.stop(Stop::Irregular);
+        } else {
+            self.overwritten |= !self.columns.i32s[field.column as usize].put(row, value as i32);
+        }
+        Some(next)
+    }
+
+    /// The value of a oneof's member.
+    #[allow(clippy::too_many_arguments)] // As `one`.
+    fn member(
+        &mut self,
+        field: &'a Field,
+        node: u32,
+        index: usize,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<usize> {
+        dispatch!(field.element, |op| self.one(field, op, node, index, at, end, row, depth))
     }
 
     /// Makes a field its oneof's member; false if the row has another one.
@@ -162,6 +243,7 @@ impl<'a> Run<'a> {
     }
 
     #[cold]
+    #[inline(never)]
     fn refuse(&mut self, code: RejectCode, node: u32, field: usize) {
         self.refusal.get_or_insert(Refusal { code, node, field: field as u16 });
     }
@@ -179,36 +261,36 @@ impl<'a> Run<'a> {
         end: usize,
         row: usize,
         depth: u32,
-    ) -> Result<usize, Stop> {
+    ) -> Option<usize> {
         let buffer = self.buffer;
         let column = field.column as usize;
         let columns = &mut *self.columns;
         let (fresh, next) = match op {
             Op::String | Op::Bytes => {
-                let (start, stop) = wire::length(buffer, at, end)?;
+                let (start, stop) = ok!(self, wire::length(buffer, at, end));
                 if !columns.texts[column].put_from(row, buffer, start, stop - start) {
-                    return Err(Stop::Irregular);
+                    return self.stop(Stop::Irregular);
                 }
-                return Ok(stop);
+                return Some(stop);
             }
             Op::Message => {
-                let (start, stop) = wire::length(buffer, at, end)?;
+                let (start, stop) = ok!(self, wire::length(buffer, at, end));
                 if depth >= DEPTH_MAX {
-                    return Err(Stop::Malformed(RejectCode::TooDeep));
+                    return self.stop(Stop::Malformed(RejectCode::TooDeep));
                 }
                 if !columns.structs[column].touch(row) {
-                    return Err(Stop::Irregular);
+                    return self.stop(Stop::Irregular);
                 }
                 self.message(field.node, start, stop, row, depth + 1)?;
-                return Ok(stop);
+                return Some(stop);
             }
             Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper => {
-                let (start, stop) = wire::length(buffer, at, end)?;
+                let (start, stop) = ok!(self, wire::length(buffer, at, end));
                 if depth >= DEPTH_MAX {
-                    return Err(Stop::Malformed(RejectCode::TooDeep));
+                    return self.stop(Stop::Malformed(RejectCode::TooDeep));
                 }
                 if columns.touched(field.value_column(), row) {
-                    return Err(Stop::Irregular);
+                    return self.stop(Stop::Irregular);
                 }
                 let before = self.refusal;
                 self.leaf_message(field, op, start, stop, row, depth + 1)?;
@@ -217,7 +299,7 @@ impl<'a> Run<'a> {
                 {
                     *refusal = Refusal { node, field: index as u16, ..*refusal };
                 }
-                return Ok(stop);
+                return Some(stop);
             }
             Op::Bool => {
                 let (value, next) = varint!(self, at, end);
@@ -263,10 +345,12 @@ impl<'a> Run<'a> {
             Op::Sfixed64 => (columns.i64s[column].put(row, wire::load8(buffer, at) as i64), at + 8),
             Op::Double => (columns.f64s[column].put(row, f64::from_bits(wire::load8(buffer, at))), at + 8),
             // The compiler of plans gives these to no single value.
-            Op::Repeated | Op::Packed | Op::Map | Op::End => return Err(Stop::Irregular),
+            Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => return self.stop(Stop::Irregular),
         };
-        self.overwritten |= !fresh;
-        Ok(next)
+        if !fresh {
+            self.overwritten = true;
+        }
+        Some(next)
     }
 
     /// Elements one by one, as long as the same tag follows.
@@ -278,28 +362,28 @@ impl<'a> Run<'a> {
         end: usize,
         row: usize,
         depth: u32,
-    ) -> Result<usize, Stop> {
+    ) -> Option<usize> {
         let plan = self.plan;
         let field = &plan.nodes[node as usize].fields[index];
         let list = field.list as usize;
         self.columns.lists[list].open(row);
-        loop {
-            if field.element == Op::EnumClosed {
+        dispatch!(field.element, |op| loop {
+            if op == Op::EnumClosed {
                 let (value, _) = varint!(self, at, end);
                 if plan.enums[field.node as usize].name(value as i32).is_none() {
                     // An unknown field, not an element.
                     self.raw = true;
-                    return Ok(wire::bounded_varint(self.buffer, at, end)?.1);
+                    return Some(ok!(self, wire::bounded_varint(self.buffer, at, end)).1);
                 }
             }
             let element = self.columns.lists[list].elements;
             self.columns.lists[list].elements = element + 1;
-            at = self.one(field, field.element, node, index, at, end, element, depth)?;
+            at = self.one(field, op, node, index, at, end, element, depth)?;
             if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
-                return Ok(at);
+                return Some(at);
             }
             at += field.tag_bytes as usize;
-        }
+        })
     }
 
     fn packed(
@@ -310,10 +394,10 @@ impl<'a> Run<'a> {
         at: usize,
         end: usize,
         row: usize,
-    ) -> Result<usize, Stop> {
+    ) -> Option<usize> {
         let plan = self.plan;
         let buffer = self.buffer;
-        let (mut at, stop) = wire::length(buffer, at, end)?;
+        let (mut at, stop) = ok!(self, wire::length(buffer, at, end));
         let columns = &mut *self.columns;
         let list = &mut columns.lists[field.list as usize];
         list.open(row);
@@ -335,7 +419,7 @@ impl<'a> Run<'a> {
             ($columns:expr, $bytes:literal, $convert:expr) => {{
                 let bytes = &buffer[at..stop];
                 if bytes.len() % $bytes != 0 {
-                    return Err(Stop::Malformed(RejectCode::Truncated));
+                    return self.stop(Stop::Malformed(RejectCode::Truncated));
                 }
                 let chunks = bytes.chunks_exact($bytes).map(|chunk| {
                     let mut value = [0; $bytes];
@@ -400,21 +484,21 @@ impl<'a> Run<'a> {
             Op::Sfixed64 => fixed!(columns.i64s, 8, i64::from_le_bytes),
             Op::Double => fixed!(columns.f64s, 8, f64::from_le_bytes),
             // No other type is ever packed.
-            _ => return Err(Stop::Irregular),
+            _ => return self.stop(Stop::Irregular),
         };
         columns.lists[field.list as usize].elements += elements;
-        if at > stop { Err(Stop::Malformed(RejectCode::Truncated)) } else { Ok(stop) }
+        if at > stop { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(stop) }
     }
 
     /// Entries of a map, as long as the same tag follows.
-    fn map(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Result<usize, Stop> {
+    fn map(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
         let plan = self.plan;
         let node: &Node = &plan.nodes[field.node as usize];
         if depth >= DEPTH_MAX {
-            return Err(Stop::Malformed(RejectCode::TooDeep));
+            return self.stop(Stop::Malformed(RejectCode::TooDeep));
         }
         loop {
-            let (start, stop) = wire::length(self.buffer, at, end)?;
+            let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
             let list = &mut self.columns.lists[field.list as usize];
             list.open(row);
             let element = list.elements;
@@ -426,7 +510,7 @@ impl<'a> Run<'a> {
             self.message(field.node, start, stop, element, depth + 1)?;
             if self.raw && node.fields[1].op == Op::EnumClosed {
                 // Perhaps the value is no member of its enumeration; then the whole entry is an unknown field.
-                return Err(Stop::Irregular);
+                return self.stop(Stop::Irregular);
             }
             self.raw |= raw;
             match node.default {
@@ -442,7 +526,7 @@ impl<'a> Run<'a> {
             }
             at = stop;
             if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
-                return Ok(at);
+                return Some(at);
             }
             at += field.tag_bytes as usize;
         }
@@ -450,15 +534,7 @@ impl<'a> Run<'a> {
 
     /// A well-known message that is one value of a column.
     #[inline(never)]
-    fn leaf_message(
-        &mut self,
-        field: &'a Field,
-        op: Op,
-        at: usize,
-        end: usize,
-        row: usize,
-        depth: u32,
-    ) -> Result<(), Stop> {
+    fn leaf_message(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let column = field.column as usize;
         match op {
             Op::Timestamp | Op::Duration => {
@@ -490,14 +566,17 @@ impl<'a> Run<'a> {
             }
             _ => self.wrapper(field, at, end, row, depth)?,
         }
-        Ok(())
+        Some(())
     }
 
     /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.
-    fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Result<[u64; 3], Stop> {
+    fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Option<[u64; 3]> {
         let mut numbers = [0; 3];
         while at < end {
-            let (tag, next) = wire::tag(self.buffer, at, end)?;
+            let (tag, next) = match self.buffer[at] {
+                byte @ (0x08 | 0x10 | 0x18) => (u32::from(byte), at + 1),
+                _ => ok!(self, wire::tag(self.buffer, at, end)),
+            };
             let number = tag >> 3;
             if tag & 7 == wire::VARINT && number <= count {
                 let (value, next) = varint!(self, next, end);
@@ -505,28 +584,28 @@ impl<'a> Run<'a> {
                 at = next;
             } else {
                 self.raw = true;
-                at = wire::skip(self.buffer, next, end, tag, depth)?;
+                at = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
             }
         }
-        if at > end { Err(Stop::Malformed(RejectCode::Truncated)) } else { Ok(numbers) }
+        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(numbers) }
     }
 
     /// The last value of a wrapper, or its type's default.
-    fn wrapper(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Result<(), Stop> {
+    fn wrapper(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let expected = 1 << 3 | field.inner.wire();
         let mut last = None;
         while at < end {
-            let (tag, next) = wire::tag(self.buffer, at, end)?;
-            let stop = wire::skip(self.buffer, next, end, tag, depth)?;
+            let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
+            let stop = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
             if tag != expected {
                 self.raw = true;
             } else if let Some(before) = last.replace(next)
                 && field.inner == Op::String
             {
                 // Overwritten, but a parser has read it.
-                let (start, stop) = wire::length(self.buffer, before, end)?;
+                let (start, stop) = ok!(self, wire::length(self.buffer, before, end));
                 if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() {
-                    return Err(Stop::Malformed(RejectCode::InvalidUtf8));
+                    return self.stop(Stop::Malformed(RejectCode::InvalidUtf8));
                 }
             }
             at = stop;
@@ -538,8 +617,15 @@ impl<'a> Run<'a> {
             }
             None => self.columns.put_default(field.value_column(), row),
         }
-        Ok(())
+        Some(())
     }
+}
+
+/// The field of a tag of several bytes, and the position behind it.
+#[inline(never)]
+fn long_tag(node: &Node, buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
+    let (tag, next) = wire::tag(buffer, at, end)?;
+    Ok((node.find(tag).unwrap_or(NONE as usize), next))
 }
 
 impl Columns {
@@ -557,43 +643,33 @@ impl Columns {
     }
 
     /// Whether two of these rows of a map's key column are equal.
-    fn has_duplicate(&self, key: ColumnRef, rows: std::ops::Range<usize>) -> bool {
-        fn among<T: Copy + std::default::Default>(
-            column: &Primitive<T>,
-            rows: std::ops::Range<usize>,
-        ) -> impl Iterator<Item = T> {
-            rows.map(|row| column.values.get(row).copied().unwrap_or_default())
+    fn has_duplicate(&self, key: ColumnRef, rows: Range<usize>) -> bool {
+        fn among<T: Copy + Ord + std::default::Default>(column: &Primitive<T>, rows: Range<usize>) -> bool {
+            duplicate(rows, |row| column.values.get(row).copied().unwrap_or_default())
         }
         match key {
-            ColumnRef::Bool(index) => duplicate(among(&self.bools[index as usize], rows)),
-            ColumnRef::I32(index) => duplicate(among(&self.i32s[index as usize], rows)),
-            ColumnRef::I64(index) => duplicate(among(&self.i64s[index as usize], rows)),
-            ColumnRef::I128(index) => duplicate(among(&self.i128s[index as usize], rows)),
+            ColumnRef::Bool(index) => among(&self.bools[index as usize], rows),
+            ColumnRef::I32(index) => among(&self.i32s[index as usize], rows),
+            ColumnRef::I64(index) => among(&self.i64s[index as usize], rows),
+            ColumnRef::I128(index) => among(&self.i128s[index as usize], rows),
             ColumnRef::Text(index) => {
                 let text = &self.texts[index as usize];
-                duplicate(rows.map(|row| text.value(row)))
+                duplicate(rows, |row| text.value(row))
             }
             ColumnRef::F32(_) | ColumnRef::F64(_) | ColumnRef::Struct(_) | ColumnRef::List(_) => false,
         }
     }
 }
 
-/// Whether two items are equal: each with each for a few, sorted for more.
-fn duplicate<T: Ord>(mut items: impl Iterator<Item = T>) -> bool {
-    let mut few = Vec::with_capacity(8);
-    for item in items.by_ref() {
-        if few.contains(&item) {
-            return true;
-        }
-        few.push(item);
-        if few.len() == 8 {
-            break;
-        }
+/// Whether two rows have equal keys: each with each for a few, sorted for more.
+fn duplicate<T: Ord>(rows: Range<usize>, key: impl Fn(usize) -> T) -> bool {
+    if rows.len() <= 12 {
+        return rows.clone().any(|row| {
+            let this = key(row);
+            (rows.start..row).any(|earlier| key(earlier) == this)
+        });
     }
-    if few.len() < 8 {
-        return false;
-    }
-    few.extend(items);
-    few.sort_unstable();
-    few.windows(2).any(|pair| pair[0] == pair[1])
+    let mut keys: Vec<T> = rows.map(key).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair[0] == pair[1])
 }

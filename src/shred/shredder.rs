@@ -56,6 +56,8 @@ pub struct Shredder {
     /// Why a full batch could not be assembled; the next `take` says so.
     failed: Option<ArrowError>,
     careful: u32,
+    /// Scratch of [`Run`].
+    maps: Vec<(u32, u32, usize)>,
 }
 
 impl Shredder {
@@ -87,6 +89,7 @@ impl Shredder {
             sealed: Vec::new(),
             failed: None,
             careful: 0,
+            maps: Vec::new(),
         })
     }
 
@@ -157,7 +160,7 @@ impl Shredder {
 
     fn fits(&self, bytes: usize, rows: usize) -> bool {
         self.columns.fits(&self.plan, bytes, self.rows + rows)
-            && self.kafka.fits(bytes)
+            && self.kafka.fits(bytes, rows)
             && self.raw.data.len() + bytes <= i32::MAX as usize
     }
 
@@ -204,6 +207,7 @@ impl Shredder {
         self.seal();
     }
 
+    #[inline(always)]
     fn record(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
         let record = &batch.records[index];
         let Some(value) = record.value else {
@@ -231,36 +235,45 @@ impl Shredder {
                 self.kafka.append(batch, record);
                 self.rows += 1;
             }
-            Err(fault) => {
+            Err(refused) => {
                 self.columns.truncate(self.rows);
-                rejects.push(fault.reject(index));
+                rejects.push(refused.reject(index));
             }
         }
     }
 
     /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
+    #[inline(always)]
     fn shred(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
-        let (start, end) = self.options.framing.unwrap(buffer, start, end).map_err(Refused::Frame)?;
-        let mut run = Run::new(&self.plan, &mut self.columns, buffer);
+        let (start, end) = match self.options.framing {
+            Framing::None => (start, end),
+            framing => framing.unwrap(buffer, start, end).map_err(Refused::Frame)?,
+        };
+        let mut run = Run::new(&self.plan, &mut self.columns, &mut self.maps, buffer);
         match (run.record(start, end, self.rows), run.refusal) {
-            (Ok(()), None) => return Ok(run.raw),
-            (Ok(()), Some(refusal)) if !run.overwritten => return Err(Refused::Fault(self.fault(refusal))),
-            _ => {}
-        }
-        self.columns.truncate(self.rows);
-        let plain = normalize(&self.plan, buffer, start, end).map_err(Refused::Fault)?;
-        let mut run = Run::new(&self.plan, &mut self.columns, &plain.buffer);
-        match (run.record(0, plain.end, self.rows), run.refusal) {
-            (Ok(()), None) => Ok(run.raw || plain.raw),
-            (Ok(()), Some(refusal)) => Err(Refused::Fault(self.fault(refusal))),
-            // The plain form of a well-formed record is neither, unless the two readers disagree.
-            (Err(Stop::Malformed(code)), _) => Err(Refused::Fault(Fault { code, path: String::new(), at: None })),
-            (Err(Stop::Irregular), _) => {
-                Err(Refused::Fault(Fault { code: RejectCode::Validation, path: String::new(), at: None }))
-            }
+            (Ok(()), None) => Ok(run.raw),
+            (Ok(()), Some(refusal)) if !run.overwritten => Err(Refused::Fault(self.fault(refusal))),
+            _ => self.shred_plain_form(buffer, start, end),
         }
     }
 
+    /// The same for a message that the interpreter does not take as it stands.
+    #[inline(never)]
+    fn shred_plain_form(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
+        self.columns.truncate(self.rows);
+        let plain = normalize(&self.plan, buffer, start, end).map_err(Refused::Fault)?;
+        let mut run = Run::new(&self.plan, &mut self.columns, &mut self.maps, &plain.buffer);
+        let fault = match (run.record(0, plain.end, self.rows), run.refusal) {
+            (Ok(()), None) => return Ok(run.raw || plain.raw),
+            (Ok(()), Some(refusal)) => self.fault(refusal),
+            // The plain form of a well-formed record is neither, unless the two readers disagree.
+            (Err(Stop::Malformed(code)), _) => Fault { code, path: String::new(), at: None },
+            (Err(Stop::Irregular), _) => Fault { code: RejectCode::Validation, path: String::new(), at: None },
+        };
+        Err(Refused::Fault(fault))
+    }
+
+    #[cold]
     fn fault(&self, refusal: Refusal) -> Fault {
         let path = self.plan.nodes.get(refusal.node as usize).map(|node| node.field_path(refusal.field as usize));
         Fault { code: refusal.code, path: path.unwrap_or_default(), at: None }
@@ -302,6 +315,8 @@ enum Refused {
 }
 
 impl Refused {
+    #[cold]
+    #[inline(never)]
     fn reject(self, record: usize) -> Reject {
         match self {
             Refused::Frame(reason) => Reject { record, code: RejectCode::BadFrame, detail: reason.to_owned() },

@@ -8,6 +8,12 @@ use crate::batch::{RawBatch, RejectCode};
 /// Readable bytes behind a message.
 pub const PADDING: usize = RawBatch::PADDING;
 
+/// How far behind its message's end a primitive may be read: it stands behind a tag of at most five bytes whose first
+/// byte is inside.
+pub const SLACK: usize = 5;
+
+const _: () = assert!(SLACK + 10 <= PADDING, "the longest primitive is a varint of ten bytes");
+
 /// Messages, groups and map entries that may be nested below the record's own message: the limit that the official
 /// parsers share.
 pub const DEPTH_MAX: u32 = 100;
@@ -19,18 +25,26 @@ pub const START_GROUP: u32 = 3;
 pub const END_GROUP: u32 = 4;
 pub const FIXED32: u32 = 5;
 
+/// Eight bytes at a position at most [`SLACK`] behind the end of a message that [`PADDING`] bytes follow.
 #[inline(always)]
 pub fn load8(buffer: &[u8], at: usize) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&buffer[at..at + 8]);
-    u64::from_le_bytes(bytes)
+    assert_inside(buffer, at, 8);
+    // SAFETY: the bytes are inside the buffer: positions come from `Shredder::record`, which hands over messages that
+    // PADDING bytes follow; a primitive starts at most SLACK bytes behind its message's end, because it stands behind a
+    // tag that starts inside, and SLACK + 8 <= PADDING.
+    u64::from_le_bytes(unsafe { buffer.as_ptr().add(at).cast::<[u8; 8]>().read() })
 }
 
 #[inline(always)]
 pub fn load4(buffer: &[u8], at: usize) -> u32 {
-    let mut bytes = [0; 4];
-    bytes.copy_from_slice(&buffer[at..at + 4]);
-    u32::from_le_bytes(bytes)
+    assert_inside(buffer, at, 4);
+    // SAFETY: as in `load8`.
+    u32::from_le_bytes(unsafe { buffer.as_ptr().add(at).cast::<[u8; 4]>().read() })
+}
+
+#[inline(always)]
+fn assert_inside(buffer: &[u8], at: usize, bytes: usize) {
+    debug_assert!(at + bytes <= buffer.len(), "{bytes} bytes at {at} of {}", buffer.len());
 }
 
 /// The varint at `at` and the position behind it, which may lie past the message's end; `None` if it has more than
@@ -45,29 +59,37 @@ pub fn varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
     if stops == 0 {
         return varint_long(buffer, at);
     }
-    // Everything up to the first byte without a continuation bit, then seven bits of each byte closed up.
-    let kept = word & (stops ^ (stops - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
-    let pairs = (kept & 0x007f_007f_007f_007f) | ((kept & 0x7f00_7f00_7f00_7f00) >> 1);
-    let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
-    let value = (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4);
+    // Everything up to the first byte without a continuation bit.
+    let value = close_up(word & (stops ^ (stops - 1)) & 0x7f7f_7f7f_7f7f_7f7f);
     Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
 }
 
-#[cold]
+/// A varint whose first eight bytes all say that more follow.
 #[inline(never)]
 fn varint_long(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for (index, byte) in buffer[at..at + 10].iter().enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((value, at + index + 1));
-        }
+    let low = close_up(load8(buffer, at) & 0x7f7f_7f7f_7f7f_7f7f);
+    let [ninth, tenth] = [buffer[at + 8], buffer[at + 9]];
+    let value = low | u64::from(ninth & 0x7f) << 56;
+    if ninth < 0x80 {
+        Some((value, at + 9))
+    } else if tenth < 0x80 {
+        Some((value | u64::from(tenth) << 63, at + 10))
+    } else {
+        None
     }
-    None
+}
+
+/// Seven bits of each byte, closed up.
+#[inline(always)]
+fn close_up(word: u64) -> u64 {
+    let pairs = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
+    let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4)
 }
 
 /// Why [`varint`] failed at `at`: what follows the message's end is not its own.
 #[cold]
+#[inline(never)]
 pub fn varint_fault(at: usize, end: usize) -> RejectCode {
     if end.saturating_sub(at) < 10 { RejectCode::Truncated } else { RejectCode::BadVarint }
 }
@@ -88,6 +110,17 @@ pub fn tag(buffer: &[u8], at: usize, end: usize) -> Result<(u32, usize), RejectC
 /// The bytes `(start, end)` of a length-delimited value whose length stands at `at`.
 #[inline(always)]
 pub fn length(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
+    let byte = load8(buffer, at) & 0xff;
+    if byte >= 0x80 {
+        return length_of_bytes(buffer, at, end);
+    }
+    let (start, stop) = (at + 1, at + 1 + byte as usize);
+    if stop <= end { Ok((start, stop)) } else { Err(RejectCode::Truncated) }
+}
+
+/// A length of several bytes.
+#[inline(never)]
+fn length_of_bytes(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
     let Some((length, start)) = varint(buffer, at) else { return Err(varint_fault(at, end)) };
     if start <= end && length <= (end - start) as u64 {
         Ok((start, start + length as usize))
@@ -97,6 +130,7 @@ pub fn length(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), Re
 }
 
 #[cold]
+#[inline(never)]
 fn length_fault(length: u64, start: usize, end: usize) -> RejectCode {
     // upb refuses i32::MAX itself too.
     if start <= end && length >= i32::MAX as u64 { RejectCode::BadLength } else { RejectCode::Truncated }

@@ -100,8 +100,13 @@ fn fields(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng, parts: &
             }
             Cardinality::Repeated => repeated(pool, field, style, rng, parts, depth),
             Cardinality::Map { key } => {
+                let mut keys = Vec::new();
                 for _ in 0..rng.random_range(0..=style.elements_max) {
-                    let entry = entry(pool, key, field.kind, style, rng, depth);
+                    let (key, entry) = entry(pool, key, field.kind, style, rng, depth);
+                    if !style.variants && keys.contains(&key) {
+                        continue;
+                    }
+                    keys.push(key);
                     let mut part = tag(field.number, 2, style, rng);
                     delimited(&entry, style, rng, &mut part);
                     parts.push(part);
@@ -143,7 +148,15 @@ fn repeated(pool: &Pool, field: &Field, style: Style, rng: &mut impl Rng, parts:
     }
 }
 
-fn entry(pool: &Pool, key: Kind, kind: Kind, style: Style, rng: &mut impl Rng, depth: usize) -> Vec<u8> {
+/// An entry's first key (or value) and all of it.
+fn entry(
+    pool: &Pool,
+    key: Kind,
+    kind: Kind,
+    style: Style,
+    rng: &mut impl Rng,
+    depth: usize,
+) -> (Option<Vec<u8>>, Vec<u8>) {
     let mut parts = Vec::new();
     let odd = |rng: &mut _| style.variants && Rng::random_bool(rng, 0.1);
     for (number, kind) in [(1, key), (2, kind)] {
@@ -160,10 +173,11 @@ fn entry(pool: &Pool, key: Kind, kind: Kind, style: Style, rng: &mut impl Rng, d
             });
         }
     }
+    let first = parts.first().cloned();
     if odd(rng) {
         parts.shuffle(rng);
     }
-    parts.concat()
+    (first, parts.concat())
 }
 
 fn wire(kind: Kind) -> u32 {
