@@ -47,7 +47,8 @@ pub struct RawRecord {
 
 /// Records of one partition in offset order, copied out of the Kafka client into one arena.
 ///
-/// The arena ends in [`RawBatch::PADDING`] readable bytes, so that a decoder may load eight bytes at any position.
+/// The arena ends in [`RawBatch::PADDING`] readable bytes, so that a decoder may load eight bytes at any position,
+/// and copy a value in chunks.
 #[derive(Clone, Debug)]
 pub struct RawBatch {
     pub topic: Arc<str>,
@@ -79,7 +80,7 @@ impl fmt::Debug for Permit {
 }
 
 impl RawBatch {
-    pub const PADDING: usize = 16;
+    pub const PADDING: usize = 32;
 
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.arena[span.start as usize..span.end as usize]

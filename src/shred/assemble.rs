@@ -3,26 +3,37 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, LargeBinaryArray, ListArray, MapArray, PrimitiveArray, StringArray,
-    StructArray, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, LargeBinaryArray, ListArray, MapArray, PrimitiveArray,
+    StringArray, StructArray, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type,
-    Int64Type, TimestampMicrosecondType,
+    ArrowNativeType, ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 
 use super::columns::{Bits, Columns, List, Primitive, Text, replace_with_room};
 use super::enums::Enumeration;
 use super::plan::{ColumnRef, Output, Plan};
+use super::well_known::NO_DATE;
 
 impl Bits {
-    /// The nulls among `rows` rows, unless there are none; starts anew.
-    pub(super) fn take(&mut self, rows: usize) -> Option<NullBuffer> {
-        let mut words = replace_with_room(&mut self.words);
-        words.resize(rows.div_ceil(64), 0);
+    /// The nulls among `rows` rows, unless there are none: where no bit is, if the column is nullable, else where the
+    /// parent is null. Starts anew.
+    pub(super) fn take_nulls(
+        &mut self,
+        rows: usize,
+        nullable: bool,
+        parent: Option<&NullBuffer>,
+    ) -> Option<NullBuffer> {
+        if !nullable {
+            self.words.clear();
+            return parent.cloned();
+        }
+        self.words.resize(rows.div_ceil(64), 0);
+        let words = replace_with_room(&mut self.words);
         let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, rows));
         (nulls.null_count() > 0).then_some(nulls)
     }
@@ -31,13 +42,9 @@ impl Bits {
 impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
     /// The values of `rows` rows and their nulls; starts anew.
     pub(super) fn take(&mut self, rows: usize, parent: Option<&NullBuffer>) -> (ScalarBuffer<T>, Option<NullBuffer>) {
-        let mut values = replace_with_room(&mut self.values);
-        values.resize(rows, T::default());
-        let nulls = match &mut self.valid {
-            Some(valid) => valid.take(rows),
-            None => parent.cloned(),
-        };
-        (values.into(), nulls)
+        self.values.resize(rows, T::default());
+        let values = replace_with_room(&mut self.values);
+        (values.into(), self.present.take_nulls(rows, self.nullable, parent))
     }
 }
 
@@ -67,13 +74,10 @@ impl Text {
         parent: Option<&NullBuffer>,
         data_type: &DataType,
     ) -> Result<ArrayRef, ArrowError> {
-        let nulls = match &mut self.valid {
-            Some(valid) => valid.take(rows),
-            None => parent.cloned(),
-        };
-        let (starts, data, utf8) = self.take_parts(rows);
+        let nulls = self.present.take_nulls(rows, self.nullable, parent);
+        let (starts, data) = self.take_parts(rows);
         let data = Buffer::from_vec(data);
-        if utf8 {
+        if self.utf8 {
             let offsets = OffsetBuffer::new(starts.into());
             // SAFETY: `check_utf8` has seen every byte and every boundary of a row that is kept (`Shredder::block`);
             // the offsets are checked on construction, and the last one is the data's length.
@@ -92,9 +96,7 @@ impl Text {
 impl List {
     /// Where the elements of `rows` rows start and the last ones end, and how many there are; starts anew.
     pub(super) fn take(&mut self, rows: usize) -> (OffsetBuffer<i32>, usize) {
-        let mut starts = replace_with_room(&mut self.starts);
-        let elements = std::mem::take(&mut self.elements);
-        starts.resize(rows + 1, elements as i32);
+        let (starts, elements) = self.take_parts(rows);
         (OffsetBuffer::new(starts.into()), elements)
     }
 }
@@ -116,7 +118,7 @@ impl Columns {
             }
             Output::Struct { column, fields, children } => {
                 let structure = &mut self.structs[*column as usize];
-                let nulls = structure.present.as_mut().and_then(|present| present.take(rows));
+                let nulls = structure.present.take_nulls(rows, structure.nullable, None);
                 let arrays = children
                     .iter()
                     .map(|child| self.take(plan, child, rows, nulls.as_ref()))
@@ -156,7 +158,10 @@ impl Columns {
                 Arc::new(BooleanArray::new(bits, nulls))
             }
             ColumnRef::I32(index) if *data_type == DataType::Date32 => {
-                self.i32s[index as usize].take_array::<Date32Type>(rows, parent, data_type)?
+                let (values, nulls) = self.i32s[index as usize].take(rows, parent);
+                let dates = BooleanBuffer::collect_bool(rows, |row| values[row] != NO_DATE);
+                let nulls = NullBuffer::union(nulls.as_ref(), Some(&NullBuffer::new(dates)));
+                Arc::new(Date32Array::try_new(values, nulls.filter(|nulls| nulls.null_count() > 0))?)
             }
             ColumnRef::I32(index) => self.i32s[index as usize].take_array::<Int32Type>(rows, parent, data_type)?,
             ColumnRef::I64(index) if matches!(data_type, DataType::Timestamp(..)) => {
@@ -178,23 +183,17 @@ impl Columns {
 
 /// The names of an enumeration's numbers; the digits of those that have none.
 fn names(enumeration: &Enumeration, numbers: &[i32], nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-    use std::fmt::Write;
     let mut starts = Vec::with_capacity(numbers.len() + 1);
-    let mut data = String::with_capacity(numbers.len() * 8);
+    let mut data = Vec::with_capacity(numbers.len() * 8);
     for (row, number) in numbers.iter().enumerate() {
         starts.push(data.len() as i32);
-        if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            continue;
-        }
-        match enumeration.name(*number) {
-            Some(name) => data.push_str(name),
-            // Writing to a string does not fail.
-            None => _ = write!(data, "{number}"),
+        if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
+            enumeration.append(*number, &mut data);
         }
     }
     let end = i32::try_from(data.len()).map_err(|_| ArrowError::OffsetOverflowError(data.len()))?;
     starts.push(end);
     let offsets = OffsetBuffer::new(starts.into());
-    // SAFETY: the data is a `String`, and the offsets lie where one name ends and the next starts.
-    Ok(unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(data.into_bytes()), nulls) })
+    // SAFETY: the data is names and digits one behind the other, and the offsets lie where one ends and the next starts.
+    Ok(unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(data), nulls) })
 }

@@ -1,13 +1,15 @@
 //! Columns under construction.
 //!
-//! A column lags behind: a row without a value costs nothing, because the next value (or the end) fills the gap. The
-//! length of a column is therefore also the answer to "has this row a value yet?", and cutting a column back to a row
-//! undoes whatever a record that failed has left behind.
-//!
 //! Rows are counted per *space*: the table's own rows are space 0, the elements of the n-th list (or map) space n + 1.
 //! A struct has the rows of the space it stands in.
+//!
+//! A value is written where its row is, into room that was made and zeroed beforehand. A row without a value therefore
+//! costs nothing: its zero, its empty string, or its empty list stands there already. Strings and lists are kept as
+//! lengths until the end for the same reason. What the wire had a value for is in [`Bits`] beside the values, and cutting
+//! a column back zeroes whatever a record that failed has left behind.
 
 use super::plan::{ColumnRef, Plan};
+use super::unchecked;
 
 /// Takes a vector and leaves an empty one with room for as much and a bit more: the next batch is most likely like the
 /// last one, and growing step by step copies.
@@ -16,33 +18,72 @@ pub fn replace_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, Vec::with_capacity(room))
 }
 
-/// A bitmap that reads as false beyond its end.
+fn make_room<T: Copy + Default>(values: &mut Vec<T>, rows: usize) {
+    if values.len() < rows {
+        values.resize(rows, T::default());
+    }
+}
+
+/// Zeroes the slots from `rows` on, of which those up to `used` may have been written.
+fn zero<T: Copy + Default>(values: &mut [T], rows: usize, used: usize) {
+    let used = used.min(values.len());
+    if rows < used {
+        values[rows..used].fill(T::default());
+    }
+}
+
+/// The sum of what the slots from `rows` up to `used` hold.
+fn sum(counts: &[i32], rows: usize, used: usize) -> usize {
+    counts.iter().take(used).skip(rows).map(|count| *count as usize).sum()
+}
+
+/// Where each of `rows` rows starts and the last one ends, from the rows' lengths. The batch is sealed before a sum
+/// reaches 2^31 (`Columns::fits`).
+fn starts(mut lengths: Vec<i32>, rows: usize) -> Vec<i32> {
+    lengths.resize(rows + 1, 0);
+    let mut start = 0;
+    for length in &mut lengths {
+        (*length, start) = (start, start + *length);
+    }
+    lengths
+}
+
+/// A bitmap.
 #[derive(Debug, Default)]
 pub struct Bits {
     pub words: Vec<u64>,
 }
 
 impl Bits {
+    pub fn make_room(&mut self, rows: usize) {
+        make_room(&mut self.words, rows.div_ceil(64));
+    }
+
+    /// Sets a row's bit; false if it was set. There must be room for the row.
     #[inline(always)]
-    pub fn set(&mut self, row: usize) {
-        match self.words.get_mut(row >> 6) {
-            Some(word) => *word |= 1 << (row & 63),
-            None => self.set_beyond(row),
-        }
+    pub fn set(&mut self, row: usize) -> bool {
+        let word = unchecked::slot(&mut self.words, row >> 6);
+        let bit = 1 << (row & 63);
+        let fresh = *word & bit == 0;
+        *word |= bit;
+        fresh
     }
 
-    #[inline(never)]
-    fn set_beyond(&mut self, row: usize) {
-        self.words.resize((row >> 6) + 1, 0);
-        self.words[row >> 6] |= 1 << (row & 63);
+    #[inline(always)]
+    pub fn get(&self, row: usize) -> bool {
+        self.words.get(row >> 6).is_some_and(|word| word >> (row & 63) & 1 != 0)
     }
 
-    pub fn truncate(&mut self, rows: usize) {
-        let word = rows >> 6;
-        if word < self.words.len() {
-            self.words.truncate(word + 1);
-            self.words[word] &= (1 << (rows & 63)) - 1;
+    /// Clears the bits from `rows` on, of which those up to `used` may be set.
+    pub fn truncate(&mut self, rows: usize, used: usize) {
+        if let Some(word) = self.words.get_mut(rows >> 6) {
+            *word &= (1 << (rows & 63)) - 1;
         }
+        zero(&mut self.words, (rows >> 6) + 1, used.div_ceil(64));
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.len() * 8
     }
 }
 
@@ -50,65 +91,45 @@ impl Bits {
 #[derive(Debug)]
 pub struct Primitive<T> {
     pub values: Vec<T>,
-    /// Set where a value is; `None` where absence is the default or the parent's.
-    pub valid: Option<Bits>,
+    pub present: Bits,
+    /// A row without a value is null; otherwise it has the default, or is null with its parent.
+    pub nullable: bool,
     pub space: u32,
 }
 
 impl<T: Copy + Default> Primitive<T> {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Primitive { values: Vec::new(), valid: nullable.then(Bits::default), space }
+        Primitive { values: Vec::new(), present: Bits::default(), nullable, space }
     }
 
-    /// Puts a value into a row; false if the row had one, which is overwritten.
+    fn make_room(&mut self, rows: usize) {
+        make_room(&mut self.values, rows);
+        self.present.make_room(rows);
+    }
+
+    /// Puts a value into a row that there is room for; false if the row had one, which is overwritten.
     #[inline(always)]
     pub fn put(&mut self, row: usize, value: T) -> bool {
-        let fresh = self.values.len() == row || self.make_room(row);
-        if fresh {
-            self.values.push(value);
-        } else {
-            self.values[row] = value;
-        }
-        if let Some(valid) = &mut self.valid {
-            valid.set(row);
-        }
-        fresh
+        *unchecked::slot(&mut self.values, row) = value;
+        self.present.set(row)
     }
 
-    /// Fills the rows in front of this one; false if it has a value.
-    #[inline(never)]
-    fn make_room(&mut self, row: usize) -> bool {
-        let fresh = self.values.len() <= row;
-        if fresh {
-            self.values.resize(row, T::default());
-        }
-        fresh
-    }
-
-    /// A row that is null although its field was there.
-    pub fn put_null(&mut self, row: usize) -> bool {
-        let fresh = self.values.len() <= row;
-        self.values.resize(row + 1, T::default());
-        fresh
-    }
-
-    pub fn truncate(&mut self, rows: usize) {
-        if self.values.len() > rows {
-            self.values.truncate(rows);
-        }
-        if let Some(valid) = &mut self.valid {
-            valid.truncate(rows);
-        }
+    fn truncate(&mut self, rows: usize, used: usize) {
+        zero(&mut self.values, rows, used);
+        self.present.truncate(rows, used);
     }
 }
 
 /// Strings or bytes.
 #[derive(Debug)]
 pub struct Text {
-    /// Where each row starts in `data`; it ends where the next one starts.
-    pub starts: Vec<i32>,
+    /// Of each row's value.
+    pub lengths: Vec<i32>,
+    /// All values, in the order of rows.
     pub data: Vec<u8>,
-    pub valid: Option<Bits>,
+    pub present: Bits,
+    /// As in [`Primitive`].
+    pub nullable: bool,
     pub utf8: bool,
     pub space: u32,
     /// Rows and bytes up to here are known to be UTF-8.
@@ -117,102 +138,79 @@ pub struct Text {
 
 impl Text {
     pub fn new(space: u32, nullable: bool, utf8: bool) -> Self {
-        let valid = nullable.then(Bits::default);
-        Text { starts: Vec::new(), data: Vec::new(), valid, utf8, space, checked: (0, 0) }
+        let (lengths, data, present) = (Vec::new(), Vec::new(), Bits::default());
+        Text { lengths, data, present, nullable, utf8, space, checked: (0, 0) }
     }
 
-    /// Puts `buffer[at..at + length]` into a row that has no value; false, and nothing is done, if it has one. Up to
-    /// sixteen bytes behind `at` must be readable.
+    pub fn make_room(&mut self, rows: usize) {
+        make_room(&mut self.lengths, rows);
+        self.present.make_room(rows);
+    }
+
+    /// Puts `buffer[at..at + length]` into a row that has no value, and that there is room for; false, and nothing is
+    /// done, if it has one. [`unchecked::CHUNK`] bytes behind the value must be readable.
     #[inline(always)]
     pub fn put_from(&mut self, row: usize, buffer: &[u8], at: usize, length: usize) -> bool {
-        if !self.begin(row) {
+        if !self.present.set(row) {
             return false;
         }
-        if length <= 16 {
-            // A copy of known size, cut back to the value, is one instruction; `memcpy` is a call.
-            let kept = self.data.len() + length;
-            self.data.extend_from_slice(&buffer[at..at + 16]);
-            self.data.truncate(kept);
-        } else {
-            self.data.extend_from_slice(&buffer[at..at + length]);
-        }
+        *unchecked::slot(&mut self.lengths, row) = length as i32;
+        unchecked::append(&mut self.data, buffer, at, length);
         true
     }
 
-    pub fn put(&mut self, row: usize, value: &[u8]) -> bool {
-        let fresh = self.begin(row);
-        if fresh {
-            self.data.extend_from_slice(value);
+    /// Puts a value into a row behind all others; makes the room.
+    pub fn push(&mut self, row: usize, value: &[u8]) {
+        if row >= self.lengths.len() {
+            self.make_room((row + 1).next_multiple_of(64));
         }
-        fresh
+        self.present.set(row);
+        self.lengths[row] = value.len() as i32;
+        self.data.extend_from_slice(value);
     }
 
-    #[inline(always)]
-    fn begin(&mut self, row: usize) -> bool {
-        // The batch is sealed before a column reaches 2 GiB (`Columns::fits`).
-        let start = self.data.len() as i32;
-        if self.starts.len() != row && !self.make_room(row) {
-            return false;
-        }
-        self.starts.push(start);
-        if let Some(valid) = &mut self.valid {
-            valid.set(row);
-        }
-        true
+    /// The values of the last of `used` rows, from `first` on.
+    pub fn last_values(&self, first: usize, used: usize) -> impl Iterator<Item = &[u8]> {
+        let mut start = self.data.len() - sum(&self.lengths, first, used);
+        self.lengths[first..used].iter().map(move |length| {
+            let value = &self.data[start..start + *length as usize];
+            start += *length as usize;
+            value
+        })
     }
 
-    /// Fills the rows in front of this one; false if it has a value.
-    #[inline(never)]
-    fn make_room(&mut self, row: usize) -> bool {
-        let fresh = self.starts.len() <= row;
-        if fresh {
-            self.starts.resize(row, self.data.len() as i32);
-        }
-        fresh
+    /// Cuts back to `rows` of `used` rows.
+    pub fn truncate(&mut self, rows: usize, used: usize) {
+        self.data.truncate(self.data.len() - sum(&self.lengths, rows, used));
+        zero(&mut self.lengths, rows, used);
+        self.present.truncate(rows, used);
+        self.checked = (self.checked.0.min(rows), self.checked.1.min(self.data.len()));
     }
 
-    /// The bytes of a row; empty where it has no value yet.
-    pub fn value(&self, row: usize) -> &[u8] {
-        let start = self.starts.get(row).map_or(self.data.len(), |start| *start as usize);
-        let end = self.starts.get(row + 1).map_or(self.data.len(), |start| *start as usize);
-        &self.data[start..end]
-    }
-
-    pub fn truncate(&mut self, rows: usize) {
-        if self.starts.len() > rows {
-            self.data.truncate(self.starts[rows] as usize);
-            self.starts.truncate(rows);
-            self.checked = (self.checked.0.min(rows), self.checked.1.min(self.data.len()));
-        }
-        if let Some(valid) = &mut self.valid {
-            valid.truncate(rows);
-        }
-    }
-
-    /// Offsets (one more than rows) and bytes of `rows` rows, and whether they are strings; starts anew.
-    pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>, bool) {
-        let mut starts = replace_with_room(&mut self.starts);
-        let data = replace_with_room(&mut self.data);
-        starts.resize(rows + 1, data.len() as i32);
+    /// Offsets (one more than rows) and bytes of `rows` rows; starts anew.
+    pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>) {
         self.checked = (0, 0);
-        (starts, data, self.utf8)
+        self.lengths.truncate(rows);
+        (starts(replace_with_room(&mut self.lengths), rows), replace_with_room(&mut self.data))
     }
 
-    /// Whether every value since the last check is UTF-8; only then is the check remembered.
-    fn check_utf8(&mut self) -> bool {
-        let (rows, bytes) = self.checked;
-        let unchecked = &self.data[bytes..];
-        if !unchecked.is_ascii() {
-            if simdutf8::basic::from_utf8(unchecked).is_err() {
+    /// Whether every value of `rows` rows since the last check is UTF-8; only then is the check remembered.
+    fn check_utf8(&mut self, rows: usize) -> bool {
+        let (from, mut start) = self.checked;
+        let bytes = &self.data[start..];
+        if !bytes.is_ascii() {
+            if simdutf8::basic::from_utf8(bytes).is_err() {
                 return false;
             }
             // All together may be UTF-8 while one value ends, and the next starts, inside a character.
-            let continues = |start: &i32| self.data.get(*start as usize).is_some_and(|byte| byte & 0xc0 == 0x80);
-            if self.starts[rows..].iter().any(continues) {
-                return false;
+            for length in &self.lengths[from..rows] {
+                if self.data.get(start).is_some_and(|byte| byte & 0xc0 == 0x80) {
+                    return false;
+                }
+                start += *length as usize;
             }
         }
-        self.checked = (self.starts.len(), self.data.len());
+        self.checked = (rows, self.data.len());
         true
     }
 }
@@ -220,79 +218,48 @@ impl Text {
 /// A struct: where it is present.
 #[derive(Debug)]
 pub struct Struct {
-    /// `None` for an element of a list or a value of a map, which is always present.
-    pub present: Option<Bits>,
-    /// The row after the last one that the wire had an occurrence for.
-    pub touched: usize,
+    pub present: Bits,
+    /// False for an element of a list or a value of a map, which is always present.
+    pub nullable: bool,
     pub space: u32,
 }
 
 impl Struct {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Struct { present: nullable.then(Bits::default), touched: 0, space }
-    }
-
-    /// Marks the row present; false if it was already.
-    #[inline(always)]
-    pub fn touch(&mut self, row: usize) -> bool {
-        let fresh = self.touched <= row;
-        self.touched = row + 1;
-        if let Some(present) = &mut self.present {
-            present.set(row);
-        }
-        fresh
-    }
-
-    pub fn truncate(&mut self, rows: usize) {
-        self.touched = self.touched.min(rows);
-        if let Some(present) = &mut self.present {
-            present.truncate(rows);
-        }
+        Struct { present: Bits::default(), nullable, space }
     }
 }
 
-/// A list or a map: where each row's elements start.
+/// A list or a map: how many elements each row has.
 #[derive(Debug)]
 pub struct List {
-    pub starts: Vec<i32>,
-    /// Rows of the elements' own space.
+    pub counts: Vec<i32>,
+    /// Rows of the elements' own space, and how many there is room for.
     pub elements: usize,
+    room: usize,
     pub space: u32,
 }
 
 impl List {
     pub fn new(space: u32) -> Self {
-        List { starts: Vec::new(), elements: 0, space }
+        List { counts: Vec::new(), elements: 0, room: 0, space }
     }
 
-    /// Opens the row, if it is not open.
-    #[inline(always)]
-    pub fn open(&mut self, row: usize) {
-        if self.starts.len() == row {
-            // Elements stay below 2^31 like bytes do (`Columns::fits`).
-            self.starts.push(self.elements as i32);
-        } else if self.starts.len() < row {
-            self.open_behind_gap(row);
-        }
+    pub fn make_room(&mut self, rows: usize) {
+        make_room(&mut self.counts, rows);
     }
 
-    #[inline(never)]
-    fn open_behind_gap(&mut self, row: usize) {
-        self.starts.resize(row + 1, self.elements as i32);
+    /// Cuts back to `rows` of `used` rows.
+    pub fn truncate(&mut self, rows: usize, used: usize) {
+        self.elements -= sum(&self.counts, rows, used);
+        zero(&mut self.counts, rows, used);
     }
 
-    /// The elements of a row.
-    pub fn range(&self, row: usize) -> std::ops::Range<usize> {
-        let start = self.starts.get(row).map_or(self.elements, |start| *start as usize);
-        let end = self.starts.get(row + 1).map_or(self.elements, |start| *start as usize);
-        start..end
-    }
-
-    pub fn truncate(&mut self, rows: usize) {
-        if self.starts.len() > rows {
-            self.elements = self.starts[rows] as usize;
-            self.starts.truncate(rows);
-        }
+    /// Offsets (one more than rows) of `rows` rows, and how many elements there are; starts anew.
+    pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, usize) {
+        self.room = 0;
+        self.counts.truncate(rows);
+        (starts(replace_with_room(&mut self.counts), rows), std::mem::take(&mut self.elements))
     }
 }
 
@@ -320,19 +287,94 @@ pub struct Columns {
     pub oneofs: Vec<Oneof>,
 }
 
+/// Runs the body for the columns of all kinds but oneofs.
+macro_rules! each {
+    ($columns:expr, |$column:ident| $body:expr) => {{
+        $columns.bools.iter_mut().for_each(|$column| $body);
+        $columns.i32s.iter_mut().for_each(|$column| $body);
+        $columns.i64s.iter_mut().for_each(|$column| $body);
+        $columns.i128s.iter_mut().for_each(|$column| $body);
+        $columns.f32s.iter_mut().for_each(|$column| $body);
+        $columns.f64s.iter_mut().for_each(|$column| $body);
+        $columns.texts.iter_mut().for_each(|$column| $body);
+    }};
+}
+
 impl Columns {
+    /// Makes room for so many rows of the table.
+    pub fn make_room(&mut self, rows: usize) {
+        self.make_room_in(0, rows);
+    }
+
+    fn make_room_in(&mut self, space: u32, rows: usize) {
+        each!(self, |column| if column.space == space {
+            column.make_room(rows);
+        });
+        self.structs
+            .iter_mut()
+            .filter(|column| column.space == space)
+            .for_each(|column| column.present.make_room(rows));
+        self.lists.iter_mut().filter(|list| list.space == space).for_each(|list| list.make_room(rows));
+    }
+
+    /// Adds an element to a list's row, which must be its last one; the element is a row of its own space.
+    #[inline(always)]
+    pub fn element(&mut self, list: usize, row: usize) -> usize {
+        self.elements(list, row, 1)
+    }
+
+    /// Adds `count` elements; the first of them.
+    #[inline(always)]
+    pub fn elements(&mut self, list: usize, row: usize, count: usize) -> usize {
+        let first = self.reserve(list, count);
+        let list = &mut self.lists[list];
+        list.elements = first + count;
+        *unchecked::slot(&mut list.counts, row) += count as i32;
+        first
+    }
+
+    /// Makes room for so many more elements; the first of them.
+    #[inline(always)]
+    pub fn reserve(&mut self, list: usize, count: usize) -> usize {
+        let first = self.lists[list].elements;
+        if self.lists[list].room - first < count {
+            self.make_room_for_elements(list, first + count);
+        }
+        first
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_elements(&mut self, list: usize, elements: usize) {
+        // In steps that double at first; each column's memory grows in its own, larger ones.
+        let room = elements + elements.clamp(64, 4096);
+        self.lists[list].room = room;
+        self.make_room_in(list as u32 + 1, room);
+    }
+
+    /// Whether a list's row has elements, yet.
+    pub fn has_elements(&self, list: usize, row: usize) -> bool {
+        self.lists[list].counts.get(row).is_some_and(|count| *count > 0)
+    }
+
+    /// Marks a struct present in a row; false if it was already.
+    #[inline(always)]
+    pub fn touch(&mut self, structure: usize, row: usize) -> bool {
+        self.structs[structure].present.set(row)
+    }
+
     /// Whether the wire had a value for the row of this column, yet.
     pub fn touched(&self, column: ColumnRef, row: usize) -> bool {
-        row < match column {
-            ColumnRef::Bool(index) => self.bools[index as usize].values.len(),
-            ColumnRef::I32(index) => self.i32s[index as usize].values.len(),
-            ColumnRef::I64(index) => self.i64s[index as usize].values.len(),
-            ColumnRef::I128(index) => self.i128s[index as usize].values.len(),
-            ColumnRef::F32(index) => self.f32s[index as usize].values.len(),
-            ColumnRef::F64(index) => self.f64s[index as usize].values.len(),
-            ColumnRef::Text(index) => self.texts[index as usize].starts.len(),
-            ColumnRef::Struct(index) => self.structs[index as usize].touched,
-            ColumnRef::List(index) => self.lists[index as usize].starts.len(),
+        match column {
+            ColumnRef::Bool(index) => self.bools[index as usize].present.get(row),
+            ColumnRef::I32(index) => self.i32s[index as usize].present.get(row),
+            ColumnRef::I64(index) => self.i64s[index as usize].present.get(row),
+            ColumnRef::I128(index) => self.i128s[index as usize].present.get(row),
+            ColumnRef::F32(index) => self.f32s[index as usize].present.get(row),
+            ColumnRef::F64(index) => self.f64s[index as usize].present.get(row),
+            ColumnRef::Text(index) => self.texts[index as usize].present.get(row),
+            ColumnRef::Struct(index) => self.structs[index as usize].present.get(row),
+            ColumnRef::List(index) => self.has_elements(index as usize, row),
         }
     }
 
@@ -341,36 +383,45 @@ impl Columns {
         if space == 0 { rows } else { self.lists[space as usize - 1].elements }
     }
 
-    /// Cuts every column back to the table's first `rows` rows.
-    pub fn truncate(&mut self, rows: usize) {
-        for index in 0..self.lists.len() {
-            let kept = self.rows_of(self.lists[index].space, rows);
-            self.lists[index].truncate(kept);
+    /// Cuts every column back to the table's first `rows` rows, of `used` rows that were begun.
+    pub fn truncate(&mut self, rows: usize, used: usize) {
+        // Of each space, the rows that are kept and those that were begun.
+        let mut spaces = Vec::with_capacity(self.lists.len() + 1);
+        spaces.push((rows, used));
+        for list in &mut self.lists {
+            let (kept, used) = spaces[list.space as usize];
+            let begun = list.elements;
+            list.truncate(kept, used);
+            spaces.push((list.elements, begun));
         }
-        let lists = &self.lists;
-        let kept = |space: u32| if space == 0 { rows } else { lists[space as usize - 1].elements };
-        self.bools.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.i32s.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.i64s.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.i128s.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.f32s.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.f64s.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.texts.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.structs.iter_mut().for_each(|column| column.truncate(kept(column.space)));
-        self.oneofs.iter_mut().for_each(|oneof| oneof.touched = oneof.touched.min(kept(oneof.space)));
+        each!(self, |column| {
+            let (kept, used) = spaces[column.space as usize];
+            column.truncate(kept, used);
+        });
+        for column in &mut self.structs {
+            let (kept, used) = spaces[column.space as usize];
+            column.present.truncate(kept, used);
+        }
+        for oneof in &mut self.oneofs {
+            oneof.touched = oneof.touched.min(spaces[oneof.space as usize].0);
+        }
     }
 
     /// Forgets which rows were touched, once all columns were taken.
     pub fn restart(&mut self) {
-        self.structs.iter_mut().for_each(|column| column.touched = 0);
         self.oneofs.iter_mut().for_each(|oneof| oneof.touched = 0);
     }
 
-    /// Checks the strings since the last check; the first column that holds one that is not UTF-8.
-    pub fn check_utf8(&mut self) -> Result<(), u32> {
+    /// Checks the strings of the table's `rows` rows since the last check; the first column that holds one that is not
+    /// UTF-8.
+    pub fn check_utf8(&mut self, rows: usize) -> Result<(), u32> {
+        let lists = &self.lists;
         for (index, text) in self.texts.iter_mut().enumerate() {
-            if text.utf8 && text.checked.1 < text.data.len() && !text.check_utf8() {
-                return Err(index as u32);
+            if text.utf8 && text.checked.1 < text.data.len() {
+                let rows = if text.space == 0 { rows } else { lists[text.space as usize - 1].elements };
+                if !text.check_utf8(rows) {
+                    return Err(index as u32);
+                }
             }
         }
         Ok(())
@@ -390,21 +441,16 @@ impl Columns {
         texts && lists && names
     }
 
-    /// Bytes that the values of `rows` rows take as arrays, rows that are still to be filled included.
+    /// Bytes that the values of `rows` rows take as arrays.
     pub fn bytes(&self, plan: &Plan, rows: usize) -> usize {
         fn primitives<T>(columns: &[Primitive<T>], rows: impl Fn(u32) -> usize) -> usize {
-            columns.iter().map(|column| rows(column.space) * size_of::<T>() + bits(&column.valid)).sum()
-        }
-        fn bits(bits: &Option<Bits>) -> usize {
-            bits.as_ref().map_or(0, |bits| bits.words.len() * 8)
+            columns.iter().map(|column| rows(column.space) * size_of::<T>() + column.present.bytes()).sum()
         }
         let rows = |space: u32| self.rows_of(space, rows);
-        let texts = self.texts.iter().map(|text| text.data.len() + 4 * rows(text.space) + bits(&text.valid));
+        let texts = self.texts.iter().map(|text| text.data.len() + 4 * rows(text.space) + text.present.bytes());
         let lists = self.lists.iter().map(|list| 4 * rows(list.space));
         let names = plan.enum_columns.iter().map(|(column, enumeration)| {
-            let column = &self.i32s[*column as usize];
-            let named = if column.valid.is_some() { column.values.len() } else { rows(column.space) };
-            named * plan.enums[*enumeration as usize].name_bytes_max
+            rows(self.i32s[*column as usize].space) * plan.enums[*enumeration as usize].name_bytes_max
         });
         primitives(&self.bools, rows)
             + primitives(&self.i32s, rows)
@@ -413,7 +459,7 @@ impl Columns {
             + primitives(&self.f32s, rows)
             + primitives(&self.f64s, rows)
             + texts.sum::<usize>()
-            + self.structs.iter().map(|column| bits(&column.present)).sum::<usize>()
+            + self.structs.iter().map(|column| column.present.bytes()).sum::<usize>()
             + lists.sum::<usize>()
             + names.sum::<usize>()
     }

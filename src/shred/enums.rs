@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::unchecked;
 use crate::schema::model::Enum;
 
 /// Names of numbers: in a table where the numbers lie close together, in a map otherwise.
 #[derive(Clone, Debug)]
 pub struct Enumeration {
+    /// All names, and [`unchecked::CHUNK`] bytes more.
     names: String,
     /// The number of `dense`'s first entry.
     base: i32,
@@ -32,6 +34,7 @@ impl Enumeration {
         let base = by_number.keys().copied().min().unwrap_or(0);
         let span = by_number.keys().map(|number| i64::from(*number) - i64::from(base) + 1).max().unwrap_or(0);
         let name_bytes_max = by_number.values().map(|name| name.len()).max().unwrap_or(0).max("-2147483648".len());
+        names.push_str(&" ".repeat(unchecked::CHUNK));
         let mut dense = Vec::new();
         if span <= 4 * by_number.len() as i64 + 64 {
             dense = vec![None; span as usize];
@@ -44,12 +47,24 @@ impl Enumeration {
 
     /// The name of a number, if it has one.
     pub fn name(&self, number: i32) -> Option<&str> {
+        self.place(number).map(|name| &self.names[name.clone()])
+    }
+
+    /// Where a number's name is among all names.
+    fn place(&self, number: i32) -> Option<&Range<usize>> {
         let index = (i64::from(number) - i64::from(self.base)) as u64;
-        let name = match usize::try_from(index).ok().and_then(|index| self.dense.get(index)) {
+        match usize::try_from(index).ok().and_then(|index| self.dense.get(index)) {
             Some(name) => name.as_ref(),
             None => self.sparse.get(&number),
-        };
-        name.map(|name| &self.names[name.clone()])
+        }
+    }
+
+    /// Appends a number's name, or its digits if it has none.
+    pub fn append(&self, number: i32, data: &mut Vec<u8>) {
+        match self.place(number) {
+            Some(name) => unchecked::append(data, self.names.as_bytes(), name.start, name.len()),
+            None => data.extend_from_slice(number.to_string().as_bytes()),
+        }
     }
 }
 

@@ -102,7 +102,7 @@ impl KafkaColumns {
             self.timestamp_overflows.push(row);
         }
         if let Some(key) = record.key {
-            self.key.put(row, batch.bytes(key));
+            self.key.push(row, batch.bytes(key));
         }
         if record.headers.start < record.headers.end {
             self.append_headers(row, batch, record);
@@ -111,18 +111,20 @@ impl KafkaColumns {
 
     #[inline(never)]
     fn append_headers(&mut self, row: usize, batch: &RawBatch, record: &RawRecord) {
-        self.headers.open(row);
+        self.headers.make_room((row + 1).next_multiple_of(64));
         for (name, value) in &batch.headers[record.headers.start as usize..record.headers.end as usize] {
             let element = self.headers.elements;
             self.headers.elements += 1;
-            self.header_key.put(element, String::from_utf8_lossy(batch.bytes(*name)).as_bytes());
+            self.headers.counts[row] += 1;
+            self.header_key.push(element, String::from_utf8_lossy(batch.bytes(*name)).as_bytes());
             if let Some(value) = value {
-                self.header_value.put(element, batch.bytes(*value));
+                self.header_value.push(element, batch.bytes(*value));
             }
         }
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
+        let (used, elements) = (self.rows(), self.headers.elements);
         self.offset.truncate(rows);
         self.timestamp.truncate(rows);
         while self.timestamp_overflows.last().is_some_and(|row| *row >= rows) {
@@ -130,10 +132,10 @@ impl KafkaColumns {
         }
         self.origins.iter_mut().for_each(|origin| origin.end = origin.end.min(rows));
         self.origins.dedup_by(|later, earlier| later.end == earlier.end);
-        self.key.truncate(rows);
-        self.headers.truncate(rows);
-        self.header_key.truncate(self.headers.elements);
-        self.header_value.truncate(self.headers.elements);
+        self.key.truncate(rows, used);
+        self.headers.truncate(rows, used);
+        self.header_key.truncate(self.headers.elements, elements);
+        self.header_value.truncate(self.headers.elements, elements);
     }
 
     /// Bytes that a record adds at most to any of the columns.
@@ -162,7 +164,7 @@ impl KafkaColumns {
     pub(super) fn bytes(&self) -> usize {
         let topics: usize = self.origins.last().map_or(0, |origin| origin.topic.len() * self.rows());
         let texts = [&self.key, &self.header_key, &self.header_value];
-        self.rows() * 60 + topics + texts.iter().map(|text| text.data.len() + 4 * text.starts.len()).sum::<usize>()
+        self.rows() * 60 + topics + texts.iter().map(|text| text.data.len() + 4 * text.lengths.len()).sum::<usize>()
     }
 
     /// The struct array of all rows; starts anew.

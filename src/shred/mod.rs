@@ -20,6 +20,7 @@ mod normalize;
 mod plan;
 mod run;
 mod shredder;
+mod unchecked;
 mod well_known;
 mod wire;
 

@@ -117,7 +117,15 @@ impl<'a> Normalizer<'a> {
                     }
                     self.finish(at);
                 }
-                Op::Map | Op::Message => {
+                Op::Map => {
+                    // All entries go where the first one stands.
+                    let same = occurrences[index].field;
+                    for other in occurrences[index..].iter_mut().filter(|other| other.field == same && other.alive) {
+                        other.alive = false;
+                        self.nested(field, &[(other.start, other.end)], depth)?;
+                    }
+                }
+                Op::Message => {
                     self.nested(field, &[(occurrences[index].start, occurrences[index].end)], depth)?;
                 }
                 _ => {

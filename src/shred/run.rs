@@ -4,10 +4,9 @@
 //! of a oneof, a key twice in a map — stops it, and so does every fault; `normalize` then rewrites the record into the
 //! plain form or says what is wrong with it.
 
-use std::ops::Range;
-
 use super::columns::{Columns, Primitive};
 use super::plan::{ColumnRef, Default, Field, NONE, Node, Op, Plan, Root};
+use super::unchecked;
 use super::well_known;
 use super::wire::{self, DEPTH_MAX};
 use crate::batch::RejectCode;
@@ -42,8 +41,6 @@ pub struct Run<'a> {
     pub overwritten: bool,
     /// Why the pass ended; the functions below answer `None` then, which takes no more than a register.
     stop: Option<Stop>,
-    /// Rows of maps (entry node, list, row) with more than one entry.
-    maps: &'a mut Vec<(u32, u32, usize)>,
 }
 
 macro_rules! ok {
@@ -86,15 +83,8 @@ macro_rules! dispatch {
 }
 
 impl<'a> Run<'a> {
-    /// `maps` is the run's to use; it comes with its memory only.
-    pub fn new(
-        plan: &'a Plan,
-        columns: &'a mut Columns,
-        maps: &'a mut Vec<(u32, u32, usize)>,
-        buffer: &'a [u8],
-    ) -> Self {
-        maps.clear();
-        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, stop: None, maps }
+    pub fn new(plan: &'a Plan, columns: &'a mut Columns, buffer: &'a [u8]) -> Self {
+        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, stop: None }
     }
 
     /// Puts the message `buffer[at..end]` into the table's row `row`.
@@ -115,29 +105,13 @@ impl<'a> Run<'a> {
     fn whole(&mut self, at: usize, end: usize, row: usize) -> Option<()> {
         let plan = self.plan;
         match &plan.root {
-            Root::Message(node) => self.message(*node, at, end, row, 0)?,
+            Root::Message(node) => self.message(*node, at, end, row, 0),
             Root::Struct(column, node) => {
-                self.columns.structs[*column as usize].touch(row);
-                self.message(*node, at, end, row, 0)?;
+                self.columns.touch(*column as usize, row);
+                self.message(*node, at, end, row, 0)
             }
-            Root::Leaf(field) => self.leaf_message(field, field.op, at, end, row, 0)?,
+            Root::Leaf(field) => self.leaf_message(field, field.op, at, end, row, 0),
         }
-        if self.maps.is_empty() { Some(()) } else { self.check_keys() }
-    }
-
-    /// Looks for keys that are twice in a map.
-    #[inline(never)]
-    fn check_keys(&mut self) -> Option<()> {
-        let plan = self.plan;
-        for index in 0..self.maps.len() {
-            let (node, list, row) = self.maps[index];
-            let key = plan.nodes[node as usize].key;
-            let range = self.columns.lists[list as usize].range(row);
-            if key.is_some_and(|key| self.columns.has_duplicate(key, range)) {
-                return self.stop(Stop::Irregular);
-            }
-        }
-        Some(())
     }
 
     fn message(&mut self, index: u32, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
@@ -278,7 +252,7 @@ impl<'a> Run<'a> {
                 if depth >= DEPTH_MAX {
                     return self.stop(Stop::Malformed(RejectCode::TooDeep));
                 }
-                if !columns.structs[column].touch(row) {
+                if !columns.touch(column, row) {
                     return self.stop(Stop::Irregular);
                 }
                 self.message(field.node, start, stop, row, depth + 1)?;
@@ -366,7 +340,6 @@ impl<'a> Run<'a> {
         let plan = self.plan;
         let field = &plan.nodes[node as usize].fields[index];
         let list = field.list as usize;
-        self.columns.lists[list].open(row);
         dispatch!(field.element, |op| loop {
             if op == Op::EnumClosed {
                 let (value, _) = varint!(self, at, end);
@@ -376,8 +349,7 @@ impl<'a> Run<'a> {
                     return Some(ok!(self, wire::bounded_varint(self.buffer, at, end)).1);
                 }
             }
-            let element = self.columns.lists[list].elements;
-            self.columns.lists[list].elements = element + 1;
+            let element = self.columns.element(list, row);
             at = self.one(field, op, node, index, at, end, element, depth)?;
             if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
                 return Some(at);
@@ -398,21 +370,23 @@ impl<'a> Run<'a> {
         let plan = self.plan;
         let buffer = self.buffer;
         let (mut at, stop) = ok!(self, wire::length(buffer, at, end));
+        // No element is shorter than a byte.
+        let list = field.list as usize;
+        let first = self.columns.reserve(list, stop - at);
         let columns = &mut *self.columns;
-        let list = &mut columns.lists[field.list as usize];
-        list.open(row);
         let column = field.column as usize;
 
         macro_rules! varints {
             ($columns:expr, $convert:expr) => {{
-                let values = &mut $columns[column].values;
-                let before = values.len();
+                let values = &mut $columns[column].values[first..];
+                let mut count = 0;
                 while at < stop {
                     let (value, next) = varint!(self, at, stop);
-                    values.push($convert(value));
+                    *unchecked::slot(values, count) = $convert(value);
+                    count += 1;
                     at = next;
                 }
-                values.len() - before
+                count
             }};
         }
         macro_rules! fixed {
@@ -421,12 +395,12 @@ impl<'a> Run<'a> {
                 if bytes.len() % $bytes != 0 {
                     return self.stop(Stop::Malformed(RejectCode::Truncated));
                 }
-                let chunks = bytes.chunks_exact($bytes).map(|chunk| {
-                    let mut value = [0; $bytes];
-                    value.copy_from_slice(chunk);
-                    $convert(value)
-                });
-                $columns[column].values.extend(chunks);
+                let values = &mut $columns[column].values[first..];
+                for (value, chunk) in values.iter_mut().zip(bytes.chunks_exact($bytes)) {
+                    let mut bytes = [0; $bytes];
+                    bytes.copy_from_slice(chunk);
+                    *value = $convert(bytes);
+                }
                 at = stop;
                 bytes.len() / $bytes
             }};
@@ -452,18 +426,19 @@ impl<'a> Run<'a> {
             }
             Op::EnumClosed => {
                 let names = &plan.enums[field.node as usize];
-                let values = &mut columns.i32s[column].values;
-                let before = values.len();
+                let values = &mut columns.i32s[column].values[first..];
+                let mut count = 0;
                 while at < stop {
                     let (value, next) = varint!(self, at, stop);
                     if names.name(value as i32).is_some() {
-                        values.push(value as i32);
+                        *unchecked::slot(values, count) = value as i32;
+                        count += 1;
                     } else {
                         self.raw = true;
                     }
                     at = next;
                 }
-                values.len() - before
+                count
             }
             Op::Fixed32 => fixed!(columns.i64s, 4, |bytes| i64::from(u32::from_le_bytes(bytes))),
             Op::Sfixed32 => fixed!(columns.i32s, 4, i32::from_le_bytes),
@@ -486,7 +461,7 @@ impl<'a> Run<'a> {
             // No other type is ever packed.
             _ => return self.stop(Stop::Irregular),
         };
-        columns.lists[field.list as usize].elements += elements;
+        columns.elements(list, row, elements);
         if at > stop { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(stop) }
     }
 
@@ -497,15 +472,15 @@ impl<'a> Run<'a> {
         if depth >= DEPTH_MAX {
             return self.stop(Stop::Malformed(RejectCode::TooDeep));
         }
+        let list = field.list as usize;
+        if self.columns.has_elements(list, row) {
+            // Writers put a map's entries one behind the other.
+            return self.stop(Stop::Irregular);
+        }
+        let first = self.columns.lists[list].elements;
         loop {
             let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
-            let list = &mut self.columns.lists[field.list as usize];
-            list.open(row);
-            let element = list.elements;
-            list.elements = element + 1;
-            if element - list.starts[row] as usize == 1 {
-                self.maps.push((field.node, field.list, row));
-            }
+            let element = self.columns.element(list, row);
             let raw = std::mem::take(&mut self.raw);
             self.message(field.node, start, stop, element, depth + 1)?;
             if self.raw && node.fields[1].op == Op::EnumClosed {
@@ -516,20 +491,25 @@ impl<'a> Run<'a> {
             match node.default {
                 Default::Plain => {}
                 Default::Incomplete(value) => {
-                    if self.columns.structs[value as usize].touched <= element {
+                    if !self.columns.touched(ColumnRef::Struct(value), element) {
                         let value = &node.fields[1];
                         let (required, _) = plan.nodes[value.node as usize].required[0];
                         self.refuse(RejectCode::RequiredMissing, value.node, required as usize);
                     }
                 }
-                Default::Date(value) => self.raw |= self.columns.i32s[value as usize].values.len() <= element,
+                Default::Date(value) => self.raw |= !self.columns.touched(ColumnRef::I32(value), element),
             }
             at = stop;
             if at >= end || (wire::load8(self.buffer, at) ^ field.tag) & field.mask != 0 {
-                return Some(at);
+                break;
             }
             at += field.tag_bytes as usize;
         }
+        let last = self.columns.lists[list].elements;
+        if last - first > 1 && node.key.is_some_and(|key| self.columns.has_duplicate(key, first, last)) {
+            return self.stop(Stop::Irregular);
+        }
+        Some(at)
     }
 
     /// A well-known message that is one value of a column.
@@ -560,7 +540,7 @@ impl<'a> Run<'a> {
                     }
                     None => {
                         self.raw = true;
-                        self.columns.i32s[column].put_null(row);
+                        self.columns.i32s[column].put(row, well_known::NO_DATE);
                     }
                 }
             }
@@ -637,39 +617,36 @@ impl Columns {
             ColumnRef::I128(index) => _ = self.i128s[index as usize].put(row, 0),
             ColumnRef::F32(index) => _ = self.f32s[index as usize].put(row, 0.0),
             ColumnRef::F64(index) => _ = self.f64s[index as usize].put(row, 0.0),
-            ColumnRef::Text(index) => _ = self.texts[index as usize].put(row, b""),
+            ColumnRef::Text(index) => self.texts[index as usize].push(row, b""),
             ColumnRef::Struct(_) | ColumnRef::List(_) => {}
         }
     }
 
-    /// Whether two of these rows of a map's key column are equal.
-    fn has_duplicate(&self, key: ColumnRef, rows: Range<usize>) -> bool {
-        fn among<T: Copy + Ord + std::default::Default>(column: &Primitive<T>, rows: Range<usize>) -> bool {
-            duplicate(rows, |row| column.values.get(row).copied().unwrap_or_default())
+    /// Whether two of these rows, the last ones, of a map's key column are equal.
+    fn has_duplicate(&self, key: ColumnRef, first: usize, last: usize) -> bool {
+        fn among<T: Copy + Ord>(column: &Primitive<T>, first: usize, last: usize) -> bool {
+            duplicate(&column.values[first..last])
         }
         match key {
-            ColumnRef::Bool(index) => among(&self.bools[index as usize], rows),
-            ColumnRef::I32(index) => among(&self.i32s[index as usize], rows),
-            ColumnRef::I64(index) => among(&self.i64s[index as usize], rows),
-            ColumnRef::I128(index) => among(&self.i128s[index as usize], rows),
+            ColumnRef::Bool(index) => among(&self.bools[index as usize], first, last),
+            ColumnRef::I32(index) => among(&self.i32s[index as usize], first, last),
+            ColumnRef::I64(index) => among(&self.i64s[index as usize], first, last),
+            ColumnRef::I128(index) => among(&self.i128s[index as usize], first, last),
             ColumnRef::Text(index) => {
-                let text = &self.texts[index as usize];
-                duplicate(rows, |row| text.value(row))
+                let values: Vec<&[u8]> = self.texts[index as usize].last_values(first, last).collect();
+                duplicate(&values)
             }
             ColumnRef::F32(_) | ColumnRef::F64(_) | ColumnRef::Struct(_) | ColumnRef::List(_) => false,
         }
     }
 }
 
-/// Whether two rows have equal keys: each with each for a few, sorted for more.
-fn duplicate<T: Ord>(rows: Range<usize>, key: impl Fn(usize) -> T) -> bool {
-    if rows.len() <= 12 {
-        return rows.clone().any(|row| {
-            let this = key(row);
-            (rows.start..row).any(|earlier| key(earlier) == this)
-        });
+/// Whether two keys are equal: each compared with each for a few, sorted for more.
+fn duplicate<T: Copy + Ord>(keys: &[T]) -> bool {
+    if keys.len() <= 12 {
+        return keys.iter().enumerate().any(|(index, key)| keys[..index].contains(key));
     }
-    let mut keys: Vec<T> = rows.map(key).collect();
+    let mut keys = keys.to_vec();
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }

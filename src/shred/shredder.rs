@@ -56,8 +56,6 @@ pub struct Shredder {
     /// Why a full batch could not be assembled; the next `take` says so.
     failed: Option<ArrowError>,
     careful: u32,
-    /// Scratch of [`Run`].
-    maps: Vec<(u32, u32, usize)>,
 }
 
 impl Shredder {
@@ -89,7 +87,6 @@ impl Shredder {
             sealed: Vec::new(),
             failed: None,
             careful: 0,
-            maps: Vec::new(),
         })
     }
 
@@ -107,7 +104,7 @@ impl Shredder {
             + self.columns.bytes(&self.plan, self.rows)
             + self.kafka.bytes()
             + self.raw.data.len()
-            + self.raw.starts.len() * 4
+            + self.raw.lengths.len() * 4
     }
 
     /// Appends a row for each record; those that cannot be one are returned, in the batch's order.
@@ -167,9 +164,10 @@ impl Shredder {
     /// Appends some of a batch's records.
     fn block(&mut self, batch: &RawBatch, records: Range<usize>, rejects: &mut Vec<Reject>) {
         let (rows, rejected) = (self.rows, rejects.len());
+        self.columns.make_room(rows + records.len());
         if self.careful == 0 {
             records.clone().for_each(|index| self.record(batch, index, rejects));
-            if self.columns.check_utf8().is_ok() {
+            if self.columns.check_utf8(self.rows).is_ok() {
                 return;
             }
             // Again, with a look at the strings behind every record.
@@ -182,7 +180,7 @@ impl Shredder {
         for index in records {
             let rows = self.rows;
             self.record(batch, index, rejects);
-            if let Err(text) = self.columns.check_utf8() {
+            if let Err(text) = self.columns.check_utf8(self.rows) {
                 self.truncate(rows);
                 self.careful = CAREFUL_BLOCKS;
                 let path = self.plan.text_paths[text as usize].clone();
@@ -230,13 +228,13 @@ impl Shredder {
         match result {
             Ok(raw) => {
                 if raw {
-                    self.raw.put(self.rows, batch.bytes(value));
+                    self.raw.push(self.rows, batch.bytes(value));
                 }
                 self.kafka.append(batch, record);
                 self.rows += 1;
             }
             Err(refused) => {
-                self.columns.truncate(self.rows);
+                self.columns.truncate(self.rows, self.rows + 1);
                 rejects.push(refused.reject(index));
             }
         }
@@ -249,7 +247,7 @@ impl Shredder {
             Framing::None => (start, end),
             framing => framing.unwrap(buffer, start, end).map_err(Refused::Frame)?,
         };
-        let mut run = Run::new(&self.plan, &mut self.columns, &mut self.maps, buffer);
+        let mut run = Run::new(&self.plan, &mut self.columns, buffer);
         match (run.record(start, end, self.rows), run.refusal) {
             (Ok(()), None) => Ok(run.raw),
             (Ok(()), Some(refusal)) if !run.overwritten => Err(Refused::Fault(self.fault(refusal))),
@@ -260,9 +258,9 @@ impl Shredder {
     /// The same for a message that the interpreter does not take as it stands.
     #[inline(never)]
     fn shred_plain_form(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
-        self.columns.truncate(self.rows);
+        self.columns.truncate(self.rows, self.rows + 1);
         let plain = normalize(&self.plan, buffer, start, end).map_err(Refused::Fault)?;
-        let mut run = Run::new(&self.plan, &mut self.columns, &mut self.maps, &plain.buffer);
+        let mut run = Run::new(&self.plan, &mut self.columns, &plain.buffer);
         let fault = match (run.record(0, plain.end, self.rows), run.refusal) {
             (Ok(()), None) => return Ok(run.raw || plain.raw),
             (Ok(()), Some(refusal)) => self.fault(refusal),
@@ -280,10 +278,10 @@ impl Shredder {
     }
 
     fn truncate(&mut self, rows: usize) {
-        self.rows = rows;
-        self.columns.truncate(rows);
+        let used = std::mem::replace(&mut self.rows, rows);
+        self.columns.truncate(rows, used);
         self.kafka.truncate(rows);
-        self.raw.truncate(rows);
+        self.raw.truncate(rows, used);
         self.tombstones.truncate(self.tombstones.partition_point(|row| *row < rows));
     }
 

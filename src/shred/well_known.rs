@@ -28,6 +28,9 @@ pub fn duration(seconds: i64, nanos: i32) -> Result<Micros, OutOfRange> {
     Ok((seconds * 1_000_000 + i64::from(nanos.div_euclid(1000)), nanos % 1000 != 0))
 }
 
+/// Stands in a column of dates for one that is null, which only a value that is not a whole date can be.
+pub const NO_DATE: i32 = i32::MIN;
+
 /// google.type.Date: days since 1970-01-01, when year (1…9999), month and day are all set and name a day of the
 /// proleptic Gregorian calendar.
 pub fn date(year: i32, month: i32, day: i32) -> Option<i32> {

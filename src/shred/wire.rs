@@ -3,6 +3,7 @@
 //! The padding lets a primitive load eight bytes at any position of a message without a check of its own; where a
 //! value ends behind its message, the caller sees that the position moved past the end.
 
+use super::unchecked;
 use crate::batch::{RawBatch, RejectCode};
 
 /// Readable bytes behind a message.
@@ -13,6 +14,7 @@ pub const PADDING: usize = RawBatch::PADDING;
 pub const SLACK: usize = 5;
 
 const _: () = assert!(SLACK + 10 <= PADDING, "the longest primitive is a varint of ten bytes");
+const _: () = assert!(unchecked::CHUNK <= PADDING, "a string is copied in chunks");
 
 /// Messages, groups and map entries that may be nested below the record's own message: the limit that the official
 /// parsers share.
@@ -28,23 +30,12 @@ pub const FIXED32: u32 = 5;
 /// Eight bytes at a position at most [`SLACK`] behind the end of a message that [`PADDING`] bytes follow.
 #[inline(always)]
 pub fn load8(buffer: &[u8], at: usize) -> u64 {
-    assert_inside(buffer, at, 8);
-    // SAFETY: the bytes are inside the buffer: positions come from `Shredder::record`, which hands over messages that
-    // PADDING bytes follow; a primitive starts at most SLACK bytes behind its message's end, because it stands behind a
-    // tag that starts inside, and SLACK + 8 <= PADDING.
-    u64::from_le_bytes(unsafe { buffer.as_ptr().add(at).cast::<[u8; 8]>().read() })
+    u64::from_le_bytes(unchecked::load(buffer, at))
 }
 
 #[inline(always)]
 pub fn load4(buffer: &[u8], at: usize) -> u32 {
-    assert_inside(buffer, at, 4);
-    // SAFETY: as in `load8`.
-    u32::from_le_bytes(unsafe { buffer.as_ptr().add(at).cast::<[u8; 4]>().read() })
-}
-
-#[inline(always)]
-fn assert_inside(buffer: &[u8], at: usize, bytes: usize) {
-    debug_assert!(at + bytes <= buffer.len(), "{bytes} bytes at {at} of {}", buffer.len());
+    u32::from_le_bytes(unchecked::load(buffer, at))
 }
 
 /// The varint at `at` and the position behind it, which may lie past the message's end; `None` if it has more than
