@@ -151,7 +151,7 @@ fn main() {
         }
         let raw: Vec<RawBatch> = records.chunks(BATCH_ROWS).map(raw_batch).collect();
         let options =
-            MappingOptions { columns_max: 2000, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+            MappingOptions { columns_max: 2000, json: Vec::new(), json_below: None, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
         let Ok(mapping) = Mapping::create(pool.clone(), id, &options) else { panic!("{name} has no mapping") };
         let mut shredder = Shredder::new(&mapping, Options::default()).expect("the mapping can be shredded");
         let arrays: Vec<arrow_array_60::BinaryArray> = records

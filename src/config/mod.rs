@@ -106,6 +106,10 @@ pub struct Topic {
     pub on_incompatible: OnIncompatible,
     pub tombstones: Tombstones,
     pub columns_max: usize,
+    /// Fields of messages that become JSON, by dotted names.
+    pub json: Vec<String>,
+    /// Messages nested deeper than this become JSON.
+    pub json_below: Option<usize>,
     /// Iceberg table properties, set at creation.
     pub properties: BTreeMap<String, String>,
 }

@@ -29,6 +29,8 @@ pub struct Keys {
     on_incompatible: Option<Located<OnIncompatible>>,
     tombstones: Option<Located<Tombstones>>,
     columns_max: Option<Located<usize>>,
+    json: Option<Located<Vec<String>>>,
+    json_below: Option<Located<usize>>,
     properties: BTreeMap<String, Located<String>>,
     /// Keys that are there but wrong; nobody is told to add them.
     wrong: Vec<&'static str>,
@@ -80,6 +82,8 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
             .choice("on_incompatible", &[("halt", OnIncompatible::Halt), ("new_column", OnIncompatible::NewColumn)]),
         tombstones: section.choice("tombstones", &[("row", Tombstones::Row), ("skip", Tombstones::Skip)]),
         columns_max: section.count("columns_max"),
+        json: section.list("json"),
+        json_below: section.count("json_below"),
         properties: section.properties("properties"),
         wrong: Vec::new(),
     };
@@ -99,8 +103,6 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
         ("columns", "options of columns"),
         ("include", "choosing columns"),
         ("exclude", "choosing columns"),
-        ("json", "fields as JSON"),
-        ("json_below", "fields as JSON"),
         ("key_message", "a schema for keys"),
         ("key_schema", "a schema for keys"),
         ("key_framing", "a schema for keys"),
@@ -244,6 +246,8 @@ pub fn topic(
             .or(defaults.tombstones.clone())
             .map_or(Tombstones::Row, |tombstones| tombstones.value),
         columns_max: own.columns_max.or(defaults.columns_max.clone()).map_or(2000, |columns| columns.value),
+        json: own.json.or(defaults.json.clone()).map_or(Vec::new(), |paths| paths.value),
+        json_below: own.json_below.or(defaults.json_below.clone()).map(|depth| depth.value),
         properties,
     })
 }

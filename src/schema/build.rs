@@ -33,7 +33,7 @@ impl Build<'_> {
     /// The column under the id, and everything below it with ids of its own.
     pub fn field(&mut self, id: i32, column: &Column, parent: &NumberPath) -> NestedFieldRef {
         let path = parent.child(column.number);
-        self.map.insert(path.clone(), Entry { id, kind: column.shape.wire_kind(self.pool) });
+        self.map.insert(path.clone(), Entry { id, kind: column.wire_kind(self.pool) });
         let mut field = NestedField::optional(id, &column.name, self.shape(&column.shape, &path));
         field.doc = column.doc.clone();
         Arc::new(field)

@@ -43,8 +43,9 @@ impl FromStr for NumberPath {
 pub struct Entry {
     /// The Iceberg field id.
     pub id: i32,
-    /// What the wire carries, for a leaf or a list of leaves: `sint32`, `enum`, `google.protobuf.Timestamp`. Two kinds
-    /// of one column type do not read each other's bytes.
+    /// What the wire carries, for a leaf or a list of leaves: `sint32`, `enum`, `google.protobuf.Timestamp`; `group`, or
+    /// `group` and a leaf's kind, for a message in delimited encoding. Two kinds of one column type do not read each
+    /// other's bytes.
     pub kind: Option<String>,
 }
 

@@ -153,7 +153,7 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
         path: vec![full_name.clone()],
         changes: Vec::new(),
     };
-    let wanted = columns::of_topic(&pool, message);
+    let wanted = columns::of_topic(&pool, message, options);
     let (mut fields, columns) = merge.level(wanted, &own, &NumberPath::default());
     fields.extend([kafka, raw]);
     let Merge { build, changes, .. } = merge;
@@ -304,11 +304,12 @@ impl Merge<'_> {
     fn existing(&mut self, column: Column, slots: &mut Vec<Slot>, at: usize, parent: &NumberPath) -> i32 {
         let path = parent.child(column.number);
         let field = slots[at].field.clone();
-        let (shape, field_type) = match self.merge(&column.shape, &field.field_type, &path) {
+        let merged = self.encoding(&column, &path).and_then(|()| self.merge(&column.shape, &field.field_type, &path));
+        let (shape, field_type) = match merged {
             Ok(merged) => merged,
             Err(Mismatch(why)) => return self.incompatible(column, slots, at, parent, &why),
         };
-        let kind = column.shape.wire_kind(self.build.pool);
+        let kind = column.wire_kind(self.build.pool);
         self.build.map.insert(path, Entry { id: field.id, kind });
         let mut changed = NestedField::clone(&field);
         *changed.field_type = field_type;
@@ -319,6 +320,21 @@ impl Merge<'_> {
         let wanted = Some(column.name.clone());
         slots[at] = Slot { field: Arc::new(changed), column: Column { shape, ..column }, wanted, existing: true };
         id
+    }
+
+    /// A message's two encodings do not read each other.
+    fn encoding(&mut self, column: &Column, path: &NumberPath) -> Result<(), Mismatch> {
+        let (_, delimited) = split_group(self.build.map.get(path).and_then(|entry| entry.kind.as_deref()));
+        if delimited == column.delimited || !is_message(&column.shape) {
+            return Ok(());
+        }
+        let name = |delimited| if delimited { "a group (delimited encoding)" } else { "length-prefixed" };
+        let what = format!("the message was {} and is {}", name(delimited), name(column.delimited));
+        if !self.options.records_name_schema {
+            return Err(Mismatch(format!("{what}: records do not name their schema, and older ones would be misread")));
+        }
+        self.note(Verdict::Applied, format!("{what}, each record read with its own schema"));
+        Ok(())
     }
 
     fn incompatible(
@@ -418,8 +434,11 @@ impl Merge<'_> {
             return Err(Mismatch(format!("the field's column type is {wanted}, the table's column is {table}")));
         }
         let new = Shape::Leaf(leaf).wire_kind(self.build.pool);
-        let old = self.build.map.get(path).and_then(|entry| entry.kind.clone());
-        if let (Some(old), Some(new)) = (old, new) {
+        let (old, _) = split_group(self.build.map.get(path).and_then(|entry| entry.kind.as_deref()));
+        if let (Some(old), Some(new)) = (old.map(str::to_string), new) {
+            if is_json(&old) != is_json(&new) {
+                return Err(Mismatch(format!("the column held {} and the field is {}", held(&old), held(&new))));
+            }
             let readable = reads(&old, &new);
             if !readable && !self.options.records_name_schema {
                 return Err(Mismatch(format!(
@@ -471,9 +490,35 @@ impl Merge<'_> {
 }
 
 fn retired(field: &NestedFieldRef) -> Slot {
-    let column =
-        Column { name: field.name.clone(), number: 0, shape: Shape::Leaf(Leaf::Retired), doc: field.doc.clone() };
+    let column = Column {
+        name: field.name.clone(),
+        number: 0,
+        shape: Shape::Leaf(Leaf::Retired),
+        delimited: false,
+        doc: field.doc.clone(),
+    };
     Slot { field: field.clone(), column, wanted: None, existing: true }
+}
+
+/// A column map's kind without its encoding, and whether that is the delimited one.
+fn split_group(kind: Option<&str>) -> (Option<&str>, bool) {
+    match kind.and_then(|kind| kind.strip_prefix(mapping::GROUP)) {
+        Some("") => (None, true),
+        Some(rest) if rest.starts_with(' ') => (Some(&rest[1..]), true),
+        _ => (kind, false),
+    }
+}
+
+/// Whether the wire carries messages for it, one by one.
+fn is_message(shape: &Shape) -> bool {
+    match shape {
+        Shape::Struct(_) => true,
+        Shape::Leaf(leaf) => {
+            matches!(leaf, Leaf::Timestamp(_) | Leaf::Duration(_) | Leaf::Date(_) | Leaf::Wrapper(..) | Leaf::Json(_))
+        }
+        Shape::List(element) => is_message(element),
+        Shape::Map { .. } => false,
+    }
 }
 
 /// Iceberg's promotions (spec, "Schema Evolution") that format version 2 allows.
@@ -500,8 +545,19 @@ fn reads(old: &str, new: &str) -> bool {
     old == new || WIDER.contains(&(old, new))
 }
 
+/// Whether a kind of the column map is a message as JSON, which no text of another kind goes with.
+fn is_json(kind: &str) -> bool {
+    const WELL_KNOWN: [&str; 3] = ["google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"];
+    kind == mapping::JSON || WELL_KNOWN.contains(&kind)
+}
+
+fn held(kind: &str) -> String {
+    if is_json(kind) { "JSON text of a message".to_string() } else { kind.to_string() }
+}
+
 fn describe(shape: &Shape) -> String {
     match shape {
+        Shape::Leaf(Leaf::Json(_)) => "JSON text (json, json_below, or a message inside itself)".to_string(),
         Shape::Leaf(leaf) => leaf.iceberg_type().map_or_else(|| "a leaf".to_string(), |kind| kind.to_string()),
         Shape::Struct(_) => "a message".to_string(),
         Shape::List(_) => "repeated".to_string(),

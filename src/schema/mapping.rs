@@ -12,6 +12,7 @@ use super::build::Build;
 use super::column_map::ColumnMap;
 use super::metadata::Ids;
 use super::model::{EnumId, Kind, MessageId, Pool};
+use super::well_known::{self, JsonForm};
 use super::{check, columns};
 use crate::config::{Framing, OnIncompatible, Topic};
 
@@ -38,10 +39,14 @@ pub struct Mapping {
 }
 
 /// What a topic's configuration says about its columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// A message with more leaf columns is refused.
     pub columns_max: usize,
+    /// Fields of messages that become JSON, by the dotted names from the topic's message down.
+    pub json: Vec<String>,
+    /// Messages nested deeper than this become JSON: with 1, all that the topic's message holds.
+    pub json_below: Option<usize>,
     pub on_incompatible: OnIncompatible,
     /// Whether every record names the schema that it was written with, so that old records are read with theirs.
     pub records_name_schema: bool,
@@ -51,6 +56,8 @@ impl From<&Topic> for Options {
     fn from(topic: &Topic) -> Self {
         Options {
             columns_max: topic.columns_max,
+            json: topic.json.clone(),
+            json_below: topic.json_below,
             on_incompatible: topic.on_incompatible,
             records_name_schema: matches!(topic.framing, Framing::Confluent | Framing::Header),
         }
@@ -80,7 +87,7 @@ impl Mapping {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let columns = columns::of_topic(&pool, message);
+        let columns = columns::of_topic(&pool, message, options);
         let mut build = Build { pool: &pool, ids: Ids::after(0), map: ColumnMap::default() };
         let fields = build.table(&columns);
         let column_map = build.map;
@@ -126,8 +133,24 @@ pub struct Column {
     /// the `value` of a topic whose message is itself a well-known type).
     pub number: u32,
     pub shape: Shape,
+    /// On the wire, the field's values are groups: messages in delimited encoding.
+    pub delimited: bool,
     pub doc: Option<String>,
 }
+
+impl Column {
+    /// What the wire carries, as the column map keeps it.
+    pub(super) fn wire_kind(&self, pool: &Pool) -> Option<String> {
+        match (self.shape.wire_kind(pool), self.delimited) {
+            (kind, false) => kind,
+            (None, true) => Some(GROUP.to_string()),
+            (Some(kind), true) => Some(format!("{GROUP} {kind}")),
+        }
+    }
+}
+
+/// In the column map: a message in delimited encoding, which no reader takes for a length-prefixed one.
+pub(super) const GROUP: &str = "group";
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
@@ -163,6 +186,9 @@ pub enum Leaf {
     Wrapper(MessageId, Kind),
     /// google.type.Date → date.
     Date(MessageId),
+    /// A message as Protobuf JSON → string: google.protobuf.Struct, Value and ListValue, a message inside itself, and
+    /// what the configuration says.
+    Json(MessageId),
     /// The boolean that says that an empty message was there.
     Present,
     /// A column that no field of the message fills any more: always null. Its type is the table's.
@@ -195,7 +221,7 @@ impl Leaf {
         Some(match self {
             Leaf::Scalar(kind) | Leaf::Wrapper(_, kind) => scalar_type(kind),
             Leaf::UnsignedAsLong(_) | Leaf::Duration(_) => PrimitiveType::Long,
-            Leaf::EnumName(_) => PrimitiveType::String,
+            Leaf::EnumName(_) | Leaf::Json(_) => PrimitiveType::String,
             Leaf::EnumNumber(_) => PrimitiveType::Int,
             Leaf::Timestamp(_) => PrimitiveType::Timestamptz,
             Leaf::Date(_) => PrimitiveType::Date,
@@ -211,10 +237,17 @@ impl Leaf {
             Leaf::Timestamp(id) | Leaf::Duration(id) | Leaf::Date(id) | Leaf::Wrapper(id, _) => {
                 pool.message(id).full_name.clone()
             }
+            Leaf::Json(id) => match well_known::json_form(pool, id) {
+                JsonForm::Struct | JsonForm::Value | JsonForm::ListValue => pool.message(id).full_name.clone(),
+                _ => JSON.to_string(),
+            },
             Leaf::Present | Leaf::Retired => return None,
         })
     }
 }
+
+/// In the column map: the JSON of a message that could be a struct too.
+pub(super) const JSON: &str = "json";
 
 /// Messages and enums have no scalar's type; as a scalar they would be their bytes and their number.
 fn scalar_type(kind: Kind) -> PrimitiveType {

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod model;
 pub mod partition;
 pub mod source;
+pub mod well_known;
 
 mod adopt;
 mod build;
@@ -24,7 +25,7 @@ mod names;
 mod protoc;
 mod protos;
 mod resolve;
-mod well_known;
+mod width;
 
 pub use source::load;
 

@@ -3,6 +3,7 @@
 //! Editions features, proto2 and proto3 rules are already applied: a field says its own presence, packing, encoding
 //! and openness. Nothing here refers to a descriptor crate.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +76,13 @@ pub struct Field {
     /// Repeated scalars: how this schema's writers encode them. Readers take both.
     pub packed: bool,
     pub doc: Option<String>,
+}
+
+impl Field {
+    /// The field's column is called like the field; an extension's like its full name, with dots as underscores.
+    pub fn column_name(&self) -> Cow<'_, str> {
+        if self.extension { self.name.replace('.', "_").into() } else { self.name.as_str().into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -152,14 +152,22 @@ impl<'a> Resolver<'a> {
             let oneof = field.oneof_index().and_then(|index| declared.get(usize::from(index)).copied().flatten());
             fields.push(self.field(field, field.name(), field.json_name(), oneof, doc)?);
         }
+        let message_set = message.options().is_some_and(|options| options.message_set_wire_format.unwrap_or_default());
         if let Some(index) = self.descriptors.message_index(full_name) {
             for extension in self.descriptors.extensions_of(index) {
                 let doc = self.comments.get(extension.full_name());
                 let field = self.field(extension.field(), extension.full_name(), extension.json_key(), None, doc)?;
+                if message_set
+                    && !matches!((field.cardinality, field.kind), (Cardinality::Singular(_), Kind::Message(_)))
+                {
+                    bail!("extension {} of a MessageSet is not an optional message", extension.full_name());
+                }
                 fields.push(Field { extension: true, ..field });
             }
         }
-        let message_set = message.options().is_some_and(|options| options.message_set_wire_format.unwrap_or_default());
+        if message_set && fields.iter().any(|field| !field.extension) {
+            bail!("a MessageSet has no fields of its own");
+        }
         Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc: self.comments.get(full_name) })
     }
 

@@ -8,6 +8,7 @@
 //! lengths until the end for the same reason. What the wire had a value for is in [`Bits`] beside the values, and cutting
 //! a column back zeroes whatever a record that failed has left behind.
 
+use super::json;
 use super::plan::{ColumnRef, Plan};
 use super::unchecked;
 
@@ -131,6 +132,8 @@ pub struct Text {
     /// As in [`Primitive`].
     pub nullable: bool,
     pub utf8: bool,
+    /// Bytes that a byte of a record becomes at most.
+    pub expansion: usize,
     pub space: u32,
     /// Rows and bytes up to here are known to be UTF-8.
     checked: (usize, usize),
@@ -139,7 +142,7 @@ pub struct Text {
 impl Text {
     pub fn new(space: u32, nullable: bool, utf8: bool) -> Self {
         let (lengths, data, present) = (Vec::new(), Vec::new(), Bits::default());
-        Text { lengths, data, present, nullable, utf8, space, checked: (0, 0) }
+        Text { lengths, data, present, nullable, utf8, expansion: 1, space, checked: (0, 0) }
     }
 
     pub fn make_room(&mut self, rows: usize) {
@@ -157,6 +160,12 @@ impl Text {
         *unchecked::slot(&mut self.lengths, row) = length as i32;
         unchecked::append(&mut self.data, buffer, at, length);
         true
+    }
+
+    /// Makes what `data` holds from `start` on the value of a row that has none.
+    pub fn finish(&mut self, row: usize, start: usize) {
+        self.present.set(row);
+        self.lengths[row] = (self.data.len() - start) as i32;
     }
 
     /// Puts a value into a row behind all others; makes the room.
@@ -285,6 +294,7 @@ pub struct Columns {
     /// A list stands before every list inside its elements.
     pub lists: Vec<List>,
     pub oneofs: Vec<Oneof>,
+    pub scratch: json::Scratch,
 }
 
 /// Runs the body for the columns of all kinds but oneofs.
@@ -428,10 +438,11 @@ impl Columns {
     }
 
     /// Whether offsets stay below 2^31 when records of `bytes` bytes come on top and make `rows` rows in all: no byte
-    /// of a record goes into more than one string or makes more than one element, but an enum's number becomes a name.
+    /// of a record goes into more than one string or makes more than one element, but an enum's number becomes a name,
+    /// and a message may become longer as JSON.
     pub fn fits(&self, plan: &Plan, bytes: usize, rows: usize) -> bool {
         let limit = i32::MAX as usize;
-        let texts = self.texts.iter().all(|text| text.data.len() + bytes <= limit);
+        let texts = self.texts.iter().all(|text| text.data.len() + bytes.saturating_mul(text.expansion) <= limit);
         let lists = self.lists.iter().all(|list| list.elements + bytes <= limit);
         let names = plan.enum_columns.iter().all(|(column, enumeration)| {
             let column = &self.i32s[*column as usize];

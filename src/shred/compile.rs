@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::columns::{Columns, List, Oneof, Primitive, Struct, Text};
 use super::enums::Enumeration;
+use super::json;
 use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root};
 use super::wire;
 use crate::schema::mapping::{Column, Leaf, Mapping, Shape};
@@ -14,6 +15,9 @@ use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, Messa
 /// Tags below this find their field through a table; the others by bisection.
 const DENSE_TAGS_MAX: u32 = 8192;
 
+/// The highest number that a tag can hold.
+const NUMBER_MAX: u32 = (1 << 29) - 1;
+
 impl Plan {
     /// The plan, and its columns without rows.
     pub fn compile(mapping: &Mapping) -> Result<(Plan, Columns), Error> {
@@ -21,6 +25,7 @@ impl Plan {
             root: Root::Message(0),
             nodes: Vec::new(),
             enums: Vec::new(),
+            json: json::Types::default(),
             enum_columns: Vec::new(),
             text_paths: Vec::new(),
             outputs: Vec::new(),
@@ -41,7 +46,13 @@ impl Plan {
             compiler.plan.root = Root::Message(node);
             compiler.plan.outputs = outputs;
         }
-        Ok((compiler.plan, compiler.columns))
+        let Compiler { plan, mut columns, .. } = compiler;
+        columns
+            .texts
+            .iter_mut()
+            .filter(|text| text.expansion > 1)
+            .for_each(|text| text.expansion = plan.json.expansion);
+        Ok((plan, columns))
     }
 }
 
@@ -61,9 +72,10 @@ struct Compiler<'a> {
     enums: Vec<EnumId>,
 }
 
-/// A leaf's op (with a wrapper's inner one), column, enumeration and array.
+/// A value's op (with what a group holds, and a wrapper's inner one), column, enumeration or node, and array.
 struct Value {
     op: Op,
+    content: Op,
     inner: Op,
     column: u32,
     node: u32,
@@ -87,9 +99,13 @@ impl Compiler<'_> {
                 let (node, children) = self.message(shape.message, &shape.columns, fields, 0, "")?;
                 Some((Root::Struct(index, node), Output::Struct { column: index, fields: fields.clone(), children }))
             }
-            Shape::Leaf(leaf @ (Leaf::Timestamp(id) | Leaf::Duration(id) | Leaf::Date(id) | Leaf::Wrapper(id, _)))
-                if *id == mapping.message =>
-            {
+            Shape::Leaf(
+                leaf @ (Leaf::Timestamp(id)
+                | Leaf::Duration(id)
+                | Leaf::Date(id)
+                | Leaf::Wrapper(id, _)
+                | Leaf::Json(id)),
+            ) if *id == mapping.message => {
                 let value = self.leaf(*leaf, arrow.data_type(), 0, true, &column.name)?;
                 let field = field(0, &value, value.op, 0);
                 Some((Root::Leaf(Box::new(field)), value.output))
@@ -107,9 +123,6 @@ impl Compiler<'_> {
         path: &str,
     ) -> Result<(u32, Vec<Output>), Error> {
         let definition = self.pool.message(message);
-        if definition.message_set {
-            return Err(Error::Unsupported { path: path.to_owned(), what: "a MessageSet".into() });
-        }
         if arrow.len() != columns.len() {
             return Err(mismatch(path, format!("{} Arrow fields for {} columns", arrow.len(), columns.len())));
         }
@@ -150,7 +163,16 @@ impl Compiler<'_> {
         }
         // Writers emit fields by number; the second ways to write a field stand apart, behind the end.
         fields.sort_by_key(|(way, field, _)| (*way, field.number));
+        if definition.message_set {
+            // Behind them all: their numbers are types, the item's is a field's.
+            fields.push((1, item(), "".into()));
+        }
         let node = self.node(fields, required, path)?;
+        if definition.message_set {
+            let node = &mut self.plan.nodes[node as usize];
+            let items = node.fields.iter().zip(0..).filter(|(field, _)| !matches!(field.op, Op::End | Op::Item));
+            node.items = Some(items.map(|(field, index)| (field.number, index)).collect());
+        }
         Ok((node, outputs))
     }
 
@@ -177,6 +199,7 @@ impl Compiler<'_> {
             let mut field = field;
             field.next = match table.len() {
                 index if index < primary => index as u16 + 1,
+                index if field.op == Op::Item => index as u16,
                 _ => 1 + table[..primary].iter().position(|first| first.number == field.number).unwrap_or(0) as u16,
             };
             table.push(field);
@@ -189,7 +212,7 @@ impl Compiler<'_> {
         let mut tags: Vec<(u32, u16)> = table
             .iter()
             .enumerate()
-            .filter(|(_, field)| field.op != Op::End)
+            .filter(|(_, field)| field.tag_bytes > 0)
             .map(|(index, field)| (field.number << 3 | wire_of(field), index as u16))
             .collect();
         tags.sort_unstable();
@@ -214,6 +237,7 @@ impl Compiler<'_> {
             dense,
             sparse,
             required,
+            items: None,
             default: Default::Plain,
             key: None,
             path: path.to_owned(),
@@ -229,9 +253,6 @@ impl Compiler<'_> {
         space: u32,
         path: &str,
     ) -> Result<(Vec<Field>, Output), Error> {
-        if matches!(source.kind, Kind::Group(_)) {
-            return Err(Error::Unsupported { path: path.to_owned(), what: "a group".into() });
-        }
         match (source.cardinality, &column.shape) {
             (Cardinality::Singular(presence), shape @ (Shape::Leaf(_) | Shape::Struct(_))) => {
                 let value = self.value(source.kind, shape, arrow, space, presence != Presence::Implicit, path)?;
@@ -244,7 +265,7 @@ impl Compiler<'_> {
                 let list = push(&mut self.columns.lists, List::new(space));
                 let value = self.value(source.kind, shape, element_field.data_type(), list + 1, false, path)?;
                 let one_by_one = field(source.number, &value, Op::Repeated, list);
-                let packable = value.op.wire() != wire::LENGTH;
+                let packable = !matches!(value.op.wire(), wire::LENGTH | wire::START_GROUP);
                 let mut ways = vec![one_by_one];
                 if packable {
                     let packed = field(source.number, &value, Op::Packed, list);
@@ -272,6 +293,7 @@ impl Compiler<'_> {
                         Default::Incomplete(value.column)
                     }
                     Op::Date => Default::Date(value.column),
+                    Op::Json => Default::Json(value.column),
                     _ => Default::Plain,
                 };
                 let key_entry = field(1, &key, key.op, 0);
@@ -303,6 +325,10 @@ impl Compiler<'_> {
         path: &str,
     ) -> Result<Value, Error> {
         match (kind, shape) {
+            (Kind::Group(id), shape) => {
+                let value = self.value(Kind::Message(id), shape, arrow, space, nullable, path)?;
+                Ok(Value { op: Op::Group, ..value })
+            }
             (Kind::Message(id), Shape::Struct(shape)) if id == shape.message => {
                 let DataType::Struct(fields) = arrow else {
                     return Err(mismatch(path, format!("a struct was expected, not {arrow}")));
@@ -310,11 +336,17 @@ impl Compiler<'_> {
                 let column = push(&mut self.columns.structs, Struct::new(space, nullable));
                 let (node, children) = self.message(id, &shape.columns, fields, space, path)?;
                 let output = Output::Struct { column, fields: fields.clone(), children };
-                Ok(Value { op: Op::Message, inner: Op::End, column, node, output })
+                Ok(Value { op: Op::Message, content: Op::Message, inner: Op::End, column, node, output })
             }
             (
                 Kind::Message(id),
-                Shape::Leaf(leaf @ (Leaf::Timestamp(of) | Leaf::Duration(of) | Leaf::Date(of) | Leaf::Wrapper(of, _))),
+                Shape::Leaf(
+                    leaf @ (Leaf::Timestamp(of)
+                    | Leaf::Duration(of)
+                    | Leaf::Date(of)
+                    | Leaf::Wrapper(of, _)
+                    | Leaf::Json(of)),
+                ),
             ) if id == *of => self.leaf(*leaf, arrow, space, nullable, path),
             (Kind::Enum(id), Shape::Leaf(leaf @ (Leaf::EnumName(of) | Leaf::EnumNumber(of)))) if id == *of => {
                 self.leaf(*leaf, arrow, space, nullable, path)
@@ -340,13 +372,14 @@ impl Compiler<'_> {
             // A wrapper's uint64 follows the table's column type.
             Leaf::Wrapper(_, Kind::Uint64) if *arrow == DataType::Int64 => (Op::Wrapper, Op::Uint64Long),
             Leaf::Wrapper(_, kind) => (Op::Wrapper, scalar(kind, path)?),
+            Leaf::Json(_) => (Op::Json, Op::End),
             Leaf::UnsignedAsLong(_) | Leaf::Present | Leaf::Retired => {
                 return Err(mismatch(path, "no field fills such a column"));
             }
         };
         // An element that is not a valid date is the only null that a list or a map can hold.
         let nullable = nullable || op == Op::Date;
-        let mut value = Value { op, inner, column: 0, node: 0, output: Output::Present };
+        let mut value = Value { op, content: op, inner, column: 0, node: 0, output: Output::Present };
         let column = field(0, &value, op, 0).value_column();
         value.column = match column {
             ColumnRef::Bool(_) => push(&mut self.columns.bools, Primitive::new(space, nullable)),
@@ -357,8 +390,13 @@ impl Compiler<'_> {
             ColumnRef::F64(_) => push(&mut self.columns.f64s, Primitive::new(space, nullable)),
             ColumnRef::Text(_) => {
                 self.plan.text_paths.push(path.to_owned());
-                let utf8 = op == Op::String || inner == Op::String;
-                push(&mut self.columns.texts, Text::new(space, nullable, utf8))
+                let utf8 = op == Op::String || inner == Op::String || op == Op::Json;
+                let mut text = Text::new(space, nullable, utf8);
+                if let Leaf::Json(id) = leaf {
+                    value.node = self.plan.json.add(self.pool, id);
+                    text.expansion = self.plan.json.expansion;
+                }
+                push(&mut self.columns.texts, text)
             }
             ColumnRef::Struct(_) | ColumnRef::List(_) => {
                 return Err(mismatch(path, "a leaf is neither struct nor list"));
@@ -413,7 +451,7 @@ fn scalar(kind: Kind, path: &str) -> Result<Op, Error> {
 fn fits(column: ColumnRef, leaf: Leaf, arrow: &DataType) -> bool {
     use arrow::datatypes::TimeUnit;
     match leaf {
-        Leaf::EnumName(_) => *arrow == DataType::Utf8,
+        Leaf::EnumName(_) | Leaf::Json(_) => *arrow == DataType::Utf8,
         Leaf::Timestamp(_) => matches!(arrow, DataType::Timestamp(TimeUnit::Microsecond, _)),
         Leaf::Date(_) => *arrow == DataType::Date32,
         Leaf::Scalar(Kind::String) | Leaf::Wrapper(_, Kind::String) => *arrow == DataType::Utf8,
@@ -436,13 +474,29 @@ fn wire_of(field: &Field) -> u32 {
 
 fn field(number: u32, value: &Value, op: Op, list: u32) -> Field {
     let (column, node) = (value.column, value.node);
-    let mut field = Field { op, element: value.op, inner: value.inner, column, list, node, number, ..end() };
+    let (element, content) = (value.op, value.content);
+    let mut field = Field { op, element, content, inner: value.inner, column, list, node, number, ..end() };
+    put_tag(&mut field);
+    field
+}
+
+/// An item of a MessageSet.
+fn item() -> Field {
+    let mut item = Field { op: Op::Item, element: Op::Item, content: Op::Item, number: 1, ..end() };
+    put_tag(&mut item);
+    item
+}
+
+/// The tag that matches a field. An extension of a MessageSet may have a number that fits none; items name it.
+fn put_tag(field: &mut Field) {
+    if field.number > NUMBER_MAX {
+        return;
+    }
     let mut encoded = Vec::with_capacity(5);
-    wire::put_varint(&mut encoded, u64::from(number << 3 | wire_of(&field)));
+    wire::put_varint(&mut encoded, u64::from(field.number << 3 | wire_of(field)));
     field.tag_bytes = encoded.len() as u8;
     field.mask = (1 << (8 * encoded.len())) - 1;
     field.tag = encoded.iter().rev().fold(0, |tag, byte| tag << 8 | u64::from(*byte));
-    field
 }
 
 /// A field that no bytes match: eight bytes with continuation bits are not a tag.
@@ -454,6 +508,7 @@ fn end() -> Field {
         op: Op::End,
         element: Op::End,
         inner: Op::End,
+        content: Op::End,
         next: 0,
         oneof: NONE,
         column: 0,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::plan::{Field, NONE, Node, Op, Plan, Root};
 use super::wire::{self, DEPTH_MAX, PADDING};
+use super::{json, message_set};
 use crate::batch::RejectCode;
 
 /// What is wrong with a record, and where.
@@ -33,11 +34,18 @@ pub struct Plain {
 
 /// The plain form of the message `buffer[start..end]`, which [`PADDING`] readable bytes follow.
 pub fn normalize(plan: &Plan, buffer: &[u8], start: usize, end: usize) -> Result<Plain, Fault> {
-    let mut normalizer = Normalizer { plan, buffer, start, out: Vec::with_capacity(end - start + 64), raw: false };
+    let mut normalizer = Normalizer {
+        plan,
+        buffer,
+        start,
+        out: Vec::with_capacity(end - start + 64),
+        raw: false,
+        scratch: json::Scratch::default(),
+    };
     match &plan.root {
         Root::Message(node) | Root::Struct(_, node) => normalizer.message(*node, &[(start, end)], 0)?,
         Root::Leaf(field) => {
-            normalizer.leaf_message(field.op, field.inner, "value", start, end, 0)?;
+            normalizer.leaf_message(field, "value", start, end, 0)?;
             normalizer.out.extend_from_slice(&buffer[start..end]);
         }
     }
@@ -54,6 +62,7 @@ struct Normalizer<'a> {
     start: usize,
     out: Vec<u8>,
     raw: bool,
+    scratch: json::Scratch,
 }
 
 /// A field on the wire.
@@ -64,6 +73,7 @@ struct Occurrence {
     at: usize,
     /// Of a length-delimited value, where it starts behind its length.
     start: usize,
+    /// Behind the value; of a group, where its fields end.
     end: usize,
     alive: bool,
 }
@@ -96,42 +106,31 @@ impl<'a> Normalizer<'a> {
                 continue;
             }
             let field = &node.fields[occurrences[index].field];
-            let repeated = field.op == Op::Repeated;
-            match field.value_op() {
-                Op::Message if !repeated => {
-                    // All pieces go where the first one stands.
-                    let same = occurrences[index].field;
-                    let mut pieces = Vec::new();
-                    for other in occurrences[index..].iter_mut().filter(|other| other.field == same && other.alive) {
-                        other.alive = false;
-                        pieces.push((other.start, other.end));
-                    }
-                    self.nested(field, &pieces, depth)?;
+            if !field.value_op().is_message() && field.op != Op::Map {
+                wire::put_varint(&mut self.out, u64::from(tag_of(field)));
+                self.out.extend_from_slice(&self.buffer[occurrences[index].at..occurrences[index].end]);
+                continue;
+            }
+            // All pieces of a message, and all entries of a map, go where the first one stands.
+            let mut pieces = vec![(occurrences[index].start, occurrences[index].end)];
+            if field.op != Op::Repeated {
+                let same = occurrences[index].field;
+                for other in occurrences[index + 1..].iter_mut().filter(|other| other.field == same && other.alive) {
+                    other.alive = false;
+                    pieces.push((other.start, other.end));
                 }
-                Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper if !repeated => {
-                    let same = occurrences[index].field;
-                    let at = self.begin(field);
-                    for other in occurrences[index..].iter_mut().filter(|other| other.field == same && other.alive) {
-                        other.alive = false;
-                        self.out.extend_from_slice(&self.buffer[other.start..other.end]);
-                    }
-                    self.finish(at);
+            }
+            let values = if field.op == Op::Map { pieces.chunks(1) } else { pieces.chunks(pieces.len()) };
+            for pieces in values {
+                let at = self.begin(node, field);
+                if field.is_struct() || field.op == Op::Map {
+                    // An item's group is around its message.
+                    let around = depth + u32::from(node.items.is_some());
+                    self.message(field.node, pieces, around + 1)?;
+                } else {
+                    pieces.iter().for_each(|(start, end)| self.out.extend_from_slice(&self.buffer[*start..*end]));
                 }
-                Op::Map => {
-                    // All entries go where the first one stands.
-                    let same = occurrences[index].field;
-                    for other in occurrences[index..].iter_mut().filter(|other| other.field == same && other.alive) {
-                        other.alive = false;
-                        self.nested(field, &[(other.start, other.end)], depth)?;
-                    }
-                }
-                Op::Message => {
-                    self.nested(field, &[(occurrences[index].start, occurrences[index].end)], depth)?;
-                }
-                _ => {
-                    wire::put_varint(&mut self.out, u64::from(tag_of(field)));
-                    self.out.extend_from_slice(&self.buffer[occurrences[index].at..occurrences[index].end]);
-                }
+                self.finish(node, field, at);
             }
         }
         Ok(())
@@ -154,20 +153,42 @@ impl<'a> Normalizer<'a> {
                 continue;
             };
             let field = &node.fields[index];
-            let here = |normalizer: &Self, code| normalizer.fault(code, node.field_path(index), at);
+            let tag_at = at;
+            let here = |normalizer: &Self, code| normalizer.fault(code, node.field_path(index), tag_at);
             let stop = wire::skip(self.buffer, next, end, tag, depth).map_err(|code| here(self, code))?;
-            let mut start = next;
-            if tag & 7 == wire::LENGTH {
-                start = wire::length(self.buffer, next, end).map_err(|code| here(self, code))?.0;
+            let (mut start, mut value_end) = (next, stop);
+            match tag & 7 {
+                wire::LENGTH => start = wire::length(self.buffer, next, end).map_err(|code| here(self, code))?.0,
+                wire::START_GROUP => {
+                    let group = wire::group(self.buffer, next, end, tag >> 3, depth + 1);
+                    value_end = group.map_err(|code| here(self, code))?.0;
+                }
+                _ => {}
             }
+            let mut occurrence = Occurrence { field: index, at: next, start, end: value_end, alive: true };
+            let mut around = depth;
+            if field.op == Op::Item {
+                let item = message_set::item(self.buffer, next, end, depth).map_err(|code| here(self, code))?;
+                let known = item.message.and_then(|message| Some((node.find_item(message.type_id)?, message)));
+                self.raw |= item.unknown || known.is_none();
+                at = item.next;
+                let Some((index, message)) = known else { continue };
+                let length = wire::length(self.buffer, message.at, message.end).map_err(|code| here(self, code))?;
+                occurrence = Occurrence { field: index, at: message.at, start: length.0, end: length.1, alive: true };
+                around += 1;
+            }
+            let Occurrence { field: index, start, end: value_end, .. } = occurrence;
+            let field = &node.fields[index];
+            let here = |normalizer: &Self, code| normalizer.fault(code, node.field_path(index), tag_at);
             let op = field.value_op();
             match op {
-                Op::String if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() => {
+                Op::String if simdutf8::basic::from_utf8(&self.buffer[start..value_end]).is_err() => {
                     return Err(here(self, RejectCode::InvalidUtf8));
                 }
-                Op::Packed => self.packed(field.element, start, stop).map_err(|code| here(self, code))?,
-                Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper => {
-                    self.leaf_message(op, field.inner, &node.field_path(index), start, stop, depth + 1)?;
+                Op::Packed => self.packed(field.element, start, value_end).map_err(|code| here(self, code))?,
+                _ if field.content.is_leaf_message() => {
+                    let path = node.field_path(index);
+                    self.leaf_message(field, &path, start, value_end, around + 1)?;
                 }
                 _ => {}
             }
@@ -177,7 +198,7 @@ impl<'a> Normalizer<'a> {
                 // In an entry that counts, a later value has overwritten it (`key`).
                 self.raw |= node.key.is_none();
             } else {
-                occurrences.push(Occurrence { field: index, at: next, start, end: stop, alive: true });
+                occurrences.push(occurrence);
             }
             at = stop;
         }
@@ -230,7 +251,7 @@ impl<'a> Normalizer<'a> {
     /// A message that does not count must still be one.
     fn drop_value(&mut self, field: &Field, occurrence: &mut Occurrence, depth: u32) -> Result<(), Fault> {
         occurrence.alive = false;
-        if matches!(field.value_op(), Op::Message | Op::Map) {
+        if field.is_struct() || field.op == Op::Map {
             let (length, raw) = (self.out.len(), self.raw);
             self.message(field.node, &[(occurrence.start, occurrence.end)], depth + 1)?;
             self.out.truncate(length);
@@ -287,15 +308,21 @@ impl<'a> Normalizer<'a> {
     }
 
     /// Checks a well-known message that is one value of a column; its pieces merge by standing behind each other.
-    fn leaf_message(&self, op: Op, inner: Op, path: &str, mut at: usize, end: usize, depth: u32) -> Result<(), Fault> {
+    fn leaf_message(&mut self, field: &Field, path: &str, mut at: usize, end: usize, depth: u32) -> Result<(), Fault> {
         if depth > DEPTH_MAX {
             return Err(self.fault(RejectCode::TooDeep, path, at));
+        }
+        if field.content == Op::Json {
+            let (types, span, length) = (&self.plan.json, (at, end), self.out.len());
+            let result = json::write(types, field.node, self.buffer, span, depth, &mut self.scratch, &mut self.out);
+            self.out.truncate(length);
+            return result.map(|_| ()).map_err(|code| self.fault(code, path, at));
         }
         while at < end {
             let fault = |code| self.fault(code, path, at);
             let (tag, next) = wire::tag(self.buffer, at, end).map_err(fault)?;
             let stop = wire::skip(self.buffer, next, end, tag, depth).map_err(fault)?;
-            if op == Op::Wrapper && inner == Op::String && tag == 1 << 3 | wire::LENGTH {
+            if field.content == Op::Wrapper && field.inner == Op::String && tag == 1 << 3 | wire::LENGTH {
                 let (start, stop) = wire::length(self.buffer, next, end).map_err(fault)?;
                 if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() {
                     return Err(fault(RejectCode::InvalidUtf8));
@@ -306,24 +333,30 @@ impl<'a> Normalizer<'a> {
         Ok(())
     }
 
-    fn nested(&mut self, field: &Field, pieces: &[(usize, usize)], depth: u32) -> Result<(), Fault> {
-        let at = self.begin(field);
-        self.message(field.node, pieces, depth + 1)?;
-        self.finish(at);
-        Ok(())
-    }
-
-    /// Writes a tag and room for a length of five bytes, which is known only later.
-    fn begin(&mut self, field: &Field) -> usize {
-        wire::put_varint(&mut self.out, u64::from(tag_of(field)));
-        self.out.extend([0; 5]);
+    /// Writes what stands before a message's bytes, with room for a length of five bytes, which is known only later.
+    fn begin(&mut self, node: &Node, field: &Field) -> usize {
+        if node.items.is_some() {
+            message_set::begin_item(&mut self.out, field.number);
+        } else {
+            wire::put_varint(&mut self.out, u64::from(tag_of(field)));
+        }
+        if field.value_op() != Op::Group {
+            self.out.extend([0; 5]);
+        }
         self.out.len()
     }
 
-    fn finish(&mut self, start: usize) {
+    fn finish(&mut self, node: &Node, field: &Field, start: usize) {
+        if field.value_op() == Op::Group {
+            wire::put_varint(&mut self.out, u64::from(field.number << 3 | wire::END_GROUP));
+            return;
+        }
         let length = self.out.len() - start;
         for (index, byte) in self.out[start - 5..start].iter_mut().enumerate() {
             *byte = (length >> (7 * index)) as u8 & 0x7f | if index < 4 { 0x80 } else { 0 };
+        }
+        if node.items.is_some() {
+            message_set::end_item(&mut self.out);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::enums::Enumeration;
+use super::json;
 use super::wire;
 
 /// Why a mapping cannot be shredded.
@@ -66,6 +67,12 @@ pub enum Op {
     Duration,
     Date,
     Wrapper,
+    /// A message that is text.
+    Json,
+    /// A message in delimited encoding; [`Field::content`] says what it is.
+    Group,
+    /// An item of a MessageSet: a group of a type's number and a message's bytes.
+    Item,
     /// Elements one by one, each with its own tag; [`Field::element`] says how.
     Repeated,
     /// Elements of a scalar type in one length-delimited value.
@@ -99,17 +106,24 @@ impl Op {
             | Op::Duration
             | Op::Date
             | Op::Wrapper
+            | Op::Json
             | Op::Repeated
             | Op::Packed
             | Op::Map
             | Op::Member
             | Op::End => wire::LENGTH,
+            Op::Group | Op::Item => wire::START_GROUP,
         }
     }
 
     /// Whether a later occurrence on the wire merges with an earlier one.
     pub fn is_message(self) -> bool {
-        matches!(self, Op::Message | Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper)
+        matches!(self, Op::Message | Op::Group) || self.is_leaf_message()
+    }
+
+    /// A message that is one value of a column.
+    pub fn is_leaf_message(self) -> bool {
+        matches!(self, Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper | Op::Json)
     }
 }
 
@@ -125,6 +139,8 @@ pub struct Field {
     pub element: Op,
     /// Of a wrapper's value.
     pub inner: Op,
+    /// What the message of a group is; otherwise as [`value_op`](Self::value_op).
+    pub content: Op,
     /// The field that most likely comes next.
     pub next: u16,
     /// Index into [`Columns::oneofs`].
@@ -133,7 +149,7 @@ pub struct Field {
     pub column: u32,
     /// Index into [`Columns::lists`].
     pub list: u32,
-    /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`].
+    /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`]; of JSON, its type.
     pub node: u32,
     pub number: u32,
 }
@@ -144,9 +160,15 @@ impl Field {
         if matches!(self.op, Op::Repeated | Op::Member) { self.element } else { self.op }
     }
 
+    /// Whether a value is a message of its own columns.
+    pub fn is_struct(&self) -> bool {
+        self.content == Op::Message
+    }
+
     /// The column of the field's value, or of its elements' values.
     pub fn value_column(&self) -> ColumnRef {
         let op = if matches!(self.op, Op::Repeated | Op::Packed | Op::Member) { self.element } else { self.op };
+        let op = if op == Op::Group { self.content } else { op };
         let op = if op == Op::Wrapper { self.inner } else { op };
         let index = self.column;
         match op {
@@ -164,9 +186,11 @@ impl Field {
             Op::Uint64 | Op::Fixed64 => ColumnRef::I128(index),
             Op::Float => ColumnRef::F32(index),
             Op::Double => ColumnRef::F64(index),
-            Op::String | Op::Bytes | Op::Wrapper => ColumnRef::Text(index),
+            Op::String | Op::Bytes | Op::Wrapper | Op::Json => ColumnRef::Text(index),
             Op::Message => ColumnRef::Struct(index),
-            Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => ColumnRef::List(self.list),
+            Op::Group | Op::Item | Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => {
+                ColumnRef::List(self.list)
+            }
         }
     }
 }
@@ -180,6 +204,8 @@ pub enum Default {
     Incomplete(u32),
     /// A date that is not set is null, which `_raw` explains.
     Date(u32),
+    /// The text of an empty message, in this text column.
+    Json(u32),
 }
 
 /// A message at one place of the row.
@@ -193,6 +219,9 @@ pub struct Node {
     pub dense: Vec<u16>,
     /// The same for tags past the end of `dense`, sorted.
     pub sparse: Vec<(u32, u16)>,
+    /// A MessageSet: its fields (index into `fields`) by number, which items name; sorted. Those whose number fits a tag
+    /// may also stand as ordinary fields.
+    pub items: Option<Vec<(u32, u16)>>,
     /// Fields (index into `fields`) that every occurrence must have, with their columns.
     pub required: Vec<(u16, ColumnRef)>,
     /// Of a map's entry.
@@ -214,6 +243,13 @@ impl Node {
             },
         };
         (index != NONE).then_some(index as usize)
+    }
+
+    /// The field of a MessageSet that an item of a type's number is.
+    pub fn find_item(&self, type_id: u32) -> Option<usize> {
+        let items = self.items.as_deref()?;
+        let found = items.binary_search_by_key(&type_id, |(number, _)| *number).ok()?;
+        Some(items[found].1 as usize)
     }
 
     pub fn field_path(&self, field: usize) -> String {
@@ -272,6 +308,8 @@ pub struct Plan {
     pub root: Root,
     pub nodes: Vec<Node>,
     pub enums: Vec<Enumeration>,
+    /// Messages that become text.
+    pub json: json::Types,
     /// Columns of [`Columns::i32s`] that become names of the enumeration.
     pub enum_columns: Vec<(u32, u32)>,
     /// Where each of [`Columns::texts`] stands, by field names.

@@ -6,9 +6,8 @@
 
 use super::columns::{Columns, Primitive};
 use super::plan::{ColumnRef, Default, Field, NONE, Node, Op, Plan, Root};
-use super::unchecked;
-use super::well_known;
 use super::wire::{self, DEPTH_MAX};
+use super::{json, message_set, unchecked, well_known};
 use crate::batch::RejectCode;
 
 /// Why a pass ended early; the columns hold the record's beginning and must be cut back.
@@ -28,6 +27,24 @@ pub struct Refusal {
     pub field: u16,
 }
 
+/// A group whose fields are being read.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    /// The field's number; no field has 0.
+    number: u32,
+    /// Messages around its fields.
+    depth: u32,
+    /// The position behind its end, once that was read.
+    end: usize,
+}
+
+impl Group {
+    const NONE: Group = Group { number: 0, depth: 0, end: 0 };
+}
+
+/// What the position in a message becomes at its group's end: past all ends.
+const CLOSED: usize = usize::MAX;
+
 /// One pass over one record.
 pub struct Run<'a> {
     plan: &'a Plan,
@@ -41,6 +58,8 @@ pub struct Run<'a> {
     pub overwritten: bool,
     /// Why the pass ended; the functions below answer `None` then, which takes no more than a register.
     stop: Option<Stop>,
+    /// The innermost group that is open.
+    group: Group,
 }
 
 macro_rules! ok {
@@ -84,7 +103,7 @@ macro_rules! dispatch {
 
 impl<'a> Run<'a> {
     pub fn new(plan: &'a Plan, columns: &'a mut Columns, buffer: &'a [u8]) -> Self {
-        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, stop: None }
+        Run { plan, columns, buffer, raw: false, refusal: None, overwritten: false, stop: None, group: Group::NONE }
     }
 
     /// Puts the message `buffer[at..end]` into the table's row `row`.
@@ -144,6 +163,7 @@ impl<'a> Run<'a> {
                 Op::Repeated => self.repeated(index, guess, at, end, row, depth)?,
                 Op::Packed => self.packed(field, index, guess, at, end, row)?,
                 Op::Map => self.map(field, at, end, row, depth)?,
+                Op::Item => self.item(index, at, end, row, depth)?,
                 Op::EnumClosed => self.closed(field, at, end, row)?,
                 Op::Member if field.element == Op::EnumClosed => self.closed(field, at, end, row)?,
                 Op::Member => {
@@ -156,7 +176,7 @@ impl<'a> Run<'a> {
             };
             guess = field.next as usize;
         }
-        if at > end {
+        if at > end && at != CLOSED {
             return self.stop(Stop::Malformed(RejectCode::Truncated));
         }
         for (field, column) in &node.required {
@@ -167,11 +187,15 @@ impl<'a> Run<'a> {
         Some(())
     }
 
-    /// Skips a field that has no column.
+    /// Skips a field that has no column, or ends the group.
     #[cold]
     #[inline(never)]
     fn unknown(&mut self, at: usize, end: usize, depth: u32) -> Option<usize> {
         let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
+        if tag & 7 == wire::END_GROUP && (tag >> 3, depth) == (self.group.number, self.group.depth) {
+            self.group.end = next;
+            return Some(CLOSED);
+        }
         self.raw = true;
         Some(ok!(self, wire::skip(self.buffer, next, end, tag, depth)))
     }
@@ -258,21 +282,9 @@ impl<'a> Run<'a> {
                 self.message(field.node, start, stop, row, depth + 1)?;
                 return Some(stop);
             }
-            Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper => {
+            Op::Timestamp | Op::Duration | Op::Date | Op::Wrapper | Op::Json => {
                 let (start, stop) = ok!(self, wire::length(buffer, at, end));
-                if depth >= DEPTH_MAX {
-                    return self.stop(Stop::Malformed(RejectCode::TooDeep));
-                }
-                if columns.touched(field.value_column(), row) {
-                    return self.stop(Stop::Irregular);
-                }
-                let before = self.refusal;
-                self.leaf_message(field, op, start, stop, row, depth + 1)?;
-                if before != self.refusal
-                    && let Some(refusal) = &mut self.refusal
-                {
-                    *refusal = Refusal { node, field: index as u16, ..*refusal };
-                }
+                self.leaf_field(field, op, node, index, start, stop, row, depth)?;
                 return Some(stop);
             }
             Op::Bool => {
@@ -318,8 +330,9 @@ impl<'a> Run<'a> {
             Op::Fixed64 => (columns.i128s[column].put(row, i128::from(wire::load8(buffer, at))), at + 8),
             Op::Sfixed64 => (columns.i64s[column].put(row, wire::load8(buffer, at) as i64), at + 8),
             Op::Double => (columns.f64s[column].put(row, f64::from_bits(wire::load8(buffer, at))), at + 8),
+            Op::Group => return self.group(field, node, index, at, end, row, depth),
             // The compiler of plans gives these to no single value.
-            Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => return self.stop(Stop::Irregular),
+            Op::Item | Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => return self.stop(Stop::Irregular),
         };
         if !fresh {
             self.overwritten = true;
@@ -497,6 +510,11 @@ impl<'a> Run<'a> {
                         self.refuse(RejectCode::RequiredMissing, value.node, required as usize);
                     }
                 }
+                Default::Json(value) => {
+                    if !self.columns.touched(ColumnRef::Text(value), element) {
+                        self.json(&node.fields[1], stop, stop, element, 0)?;
+                    }
+                }
                 Default::Date(value) => self.raw |= !self.columns.touched(ColumnRef::I32(value), element),
             }
             at = stop;
@@ -510,6 +528,84 @@ impl<'a> Run<'a> {
             return self.stop(Stop::Irregular);
         }
         Some(at)
+    }
+
+    /// A group, whose end is where its fields end.
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // As `one`.
+    fn group(
+        &mut self,
+        field: &'a Field,
+        node: u32,
+        index: usize,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<usize> {
+        if depth >= DEPTH_MAX {
+            return self.stop(Stop::Malformed(RejectCode::TooDeep));
+        }
+        if !field.is_struct() {
+            let (stop, next) = ok!(self, wire::group(self.buffer, at, end, field.number, depth + 1));
+            self.leaf_field(field, field.content, node, index, at, stop, row, depth)?;
+            return Some(next);
+        }
+        if !self.columns.touch(field.column as usize, row) {
+            return self.stop(Stop::Irregular);
+        }
+        let group = Group { number: field.number, depth: depth + 1, end: 0 };
+        let outer = std::mem::replace(&mut self.group, group);
+        self.message(field.node, at, end, row, depth + 1)?;
+        let next = std::mem::replace(&mut self.group, outer).end;
+        if next == 0 { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(next) }
+    }
+
+    /// An item of a MessageSet; the position behind it.
+    #[inline(never)]
+    fn item(&mut self, node: u32, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
+        let plan = self.plan;
+        let known = &plan.nodes[node as usize];
+        let item = ok!(self, message_set::item(self.buffer, at, end, depth));
+        self.raw |= item.unknown;
+        match item.message.and_then(|message| Some((known.find_item(message.type_id)?, message))) {
+            Some((index, message)) => {
+                let field = &known.fields[index];
+                self.one(field, field.op, node, index, message.at, message.end, row, depth + 1)?;
+            }
+            None => self.raw = true,
+        }
+        Some(item.next)
+    }
+
+    /// A field whose message `buffer[at..end]` is one value of a column.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // As `one`.
+    fn leaf_field(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        node: u32,
+        index: usize,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<()> {
+        if depth >= DEPTH_MAX {
+            return self.stop(Stop::Malformed(RejectCode::TooDeep));
+        }
+        if self.columns.touched(field.value_column(), row) {
+            return self.stop(Stop::Irregular);
+        }
+        let before = self.refusal;
+        self.leaf_message(field, op, at, end, row, depth + 1)?;
+        if before != self.refusal
+            && let Some(refusal) = &mut self.refusal
+        {
+            *refusal = Refusal { node, field: index as u16, ..*refusal };
+        }
+        Some(())
     }
 
     /// A well-known message that is one value of a column.
@@ -544,9 +640,33 @@ impl<'a> Run<'a> {
                     }
                 }
             }
+            Op::Json => self.json(field, at, end, row, depth)?,
             _ => self.wrapper(field, at, end, row, depth)?,
         }
         Some(())
+    }
+
+    /// A message that is text.
+    #[inline(never)]
+    fn json(&mut self, field: &Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let Columns { texts, scratch, .. } = &mut *self.columns;
+        let text = &mut texts[field.column as usize];
+        let start = text.data.len();
+        let (types, span) = (&self.plan.json, (at, end));
+        match json::write(types, field.node, self.buffer, span, depth, scratch, &mut text.data) {
+            Ok(written) => {
+                text.finish(row, start);
+                self.raw |= written.raw;
+                if let Some(code) = written.refused {
+                    self.refuse(code, 0, 0);
+                }
+                Some(())
+            }
+            Err(code) => {
+                text.data.truncate(start);
+                self.stop(Stop::Malformed(code))
+            }
+        }
     }
 
     /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.

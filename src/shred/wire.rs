@@ -141,15 +141,20 @@ pub fn skip(buffer: &[u8], at: usize, end: usize, tag: u32, depth: u32) -> Resul
     if next > end { Err(RejectCode::Truncated) } else { Ok(next) }
 }
 
-/// Recursion is bounded by [`DEPTH_MAX`].
-fn skip_group(buffer: &[u8], mut at: usize, end: usize, start: u32, depth: u32) -> Result<usize, RejectCode> {
+fn skip_group(buffer: &[u8], at: usize, end: usize, start: u32, depth: u32) -> Result<usize, RejectCode> {
+    Ok(group(buffer, at, end, start >> 3, depth)?.1)
+}
+
+/// Where the fields of the group `number` end that start at `at`, and the position behind the group; `depth` counts
+/// the group itself. Recursion is bounded by [`DEPTH_MAX`].
+pub fn group(buffer: &[u8], mut at: usize, end: usize, number: u32, depth: u32) -> Result<(usize, usize), RejectCode> {
     if depth > DEPTH_MAX {
         return Err(RejectCode::TooDeep);
     }
     while at < end {
         let (tag, next) = self::tag(buffer, at, end)?;
         if tag & 7 == END_GROUP {
-            return if tag >> 3 == start >> 3 { Ok(next) } else { Err(RejectCode::BadGroup) };
+            return if tag >> 3 == number { Ok((at, next)) } else { Err(RejectCode::BadGroup) };
         }
         at = skip(buffer, next, end, tag, depth)?;
     }

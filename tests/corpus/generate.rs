@@ -65,7 +65,7 @@ pub fn message(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng) -> 
 /// Appends one part (tags and values) for each occurrence of each field.
 fn fields(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng, parts: &mut Vec<Vec<u8>>, depth: usize) {
     let definition = pool.message(id);
-    if let Some(special) = special(&definition.full_name, style, rng) {
+    if let Some(special) = special(pool, &definition.full_name, style, rng, depth) {
         parts.extend(special);
         return;
     }
@@ -88,7 +88,13 @@ fn fields(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng, parts: &
             None if required => !(style.refused && rng.random_bool(0.1)),
             None => rng.random_bool(style.presence),
         };
-        if !present || depth > 12 {
+        // What contains itself must end somewhere.
+        let deeper = matches!(field.kind, Kind::Message(to) | Kind::Group(to) if reaches(pool, to, id));
+        if !present || depth > 12 || deeper && !rng.random_bool([0.5, 0.4, 0.3, 0.1, 0.0][depth.min(4)]) {
+            continue;
+        }
+        if definition.message_set {
+            parts.push(item(pool, field, style, rng, depth));
             continue;
         }
         match field.cardinality {
@@ -119,15 +125,54 @@ fn fields(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng, parts: &
     }
 }
 
+/// Whether a message can hold another one, or is it.
+fn reaches(pool: &Pool, from: MessageId, to: MessageId) -> bool {
+    let (mut seen, mut open) = (vec![from], vec![from]);
+    while let Some(id) = open.pop() {
+        if id == to {
+            return true;
+        }
+        for field in &pool.message(id).fields {
+            if let Kind::Message(next) | Kind::Group(next) = field.kind
+                && !seen.contains(&next)
+            {
+                seen.push(next);
+                open.push(next);
+            }
+        }
+    }
+    false
+}
+
+/// An item of a MessageSet, its two fields in either order; or the same as an ordinary field.
+fn item(pool: &Pool, field: &Field, style: Style, rng: &mut impl Rng, depth: usize) -> Vec<u8> {
+    if style.variants && field.number < 1 << 29 && rng.random_bool(0.2) {
+        return single(pool, field.number, field.kind, style, rng, depth);
+    }
+    let mut type_id = tag(2, 0, style, rng);
+    let unknown = style.unknown && rng.random_bool(0.1);
+    varint(if unknown { 77 } else { field.number.into() }, style, rng, &mut type_id);
+    let mut message = tag(3, 2, style, rng);
+    value(pool, field.kind, style, rng, depth + 1, &mut message);
+    let mut parts = [type_id, message];
+    if style.variants && rng.random_bool(0.3) {
+        parts.reverse();
+    }
+    [tag(1, 3, style, rng), parts.concat(), tag(1, 4, style, rng)].concat()
+}
+
 /// One occurrence of a singular field, or one element.
 fn single(pool: &Pool, number: u32, kind: Kind, style: Style, rng: &mut impl Rng, depth: usize) -> Vec<u8> {
     let mut part = tag(number, wire(kind), style, rng);
     value(pool, kind, style, rng, depth, &mut part);
+    if let Kind::Group(_) = kind {
+        part.extend(tag(number, 4, style, rng));
+    }
     part
 }
 
 fn repeated(pool: &Pool, field: &Field, style: Style, rng: &mut impl Rng, parts: &mut Vec<Vec<u8>>, depth: usize) {
-    let packable = wire(field.kind) != 2;
+    let packable = !matches!(wire(field.kind), 2 | 3);
     let mut left = rng.random_range(0..=style.elements_max);
     while left > 0 {
         let packed = packable && if style.variants { rng.random_bool(0.5) } else { field.packed };
@@ -224,21 +269,32 @@ fn value(pool: &Pool, kind: Kind, style: Style, rng: &mut impl Rng, depth: usize
             let bytes: Vec<u8> = (0..rng.random_range(0..=style.text_max)).map(|_| rng.random()).collect();
             delimited(&bytes, style, rng, out);
         }
-        Kind::Message(id) => {
+        Kind::Message(id) | Kind::Group(id) => {
             let mut parts = Vec::new();
             fields(pool, id, style, rng, &mut parts, depth + 1);
             if style.variants && rng.random_bool(0.3) {
                 parts.shuffle(rng);
             }
-            delimited(&parts.concat(), style, rng, out);
+            match kind {
+                Kind::Group(_) => out.extend(parts.concat()),
+                _ => delimited(&parts.concat(), style, rng, out),
+            }
         }
-        Kind::Group(_) => {}
     }
 }
 
 /// The fields of messages whose values have ranges.
-fn special(name: &str, style: Style, rng: &mut impl Rng) -> Option<Vec<Vec<u8>>> {
+fn special(pool: &Pool, name: &str, style: Style, rng: &mut impl Rng, depth: usize) -> Option<Vec<Vec<u8>>> {
     let refused = style.refused && rng.random_bool(0.05);
+    match name {
+        "google.protobuf.Any" => return Some(any(pool, style, rng, depth, refused)),
+        "google.protobuf.FieldMask" => {
+            let paths = if refused { &["fooBar", "foo__bar", "foo_"] } else { &["foo_bar", "a.b_c", "x"] };
+            let count = rng.random_range(0..=style.elements_max.min(3));
+            return Some(paths[..count].iter().map(|path| bytes_field(1, path.as_bytes(), style, rng)).collect());
+        }
+        _ => {}
+    }
     let numbers: Vec<(u32, i64)> = match name {
         "google.protobuf.Timestamp" => {
             let seconds = match rng.random_range(0..10) {
@@ -276,6 +332,36 @@ fn special(name: &str, style: Style, rng: &mut impl Rng) -> Option<Vec<Vec<u8>>>
     )
 }
 
+/// A message of some type in an Any, or of one that nobody knows.
+fn any(pool: &Pool, style: Style, rng: &mut impl Rng, depth: usize, refused: bool) -> Vec<Vec<u8>> {
+    const TYPES: [&str; 5] = [
+        "corpus.tiny.Tiny",
+        "corpus.recursive.Values",
+        "google.protobuf.Timestamp",
+        "google.protobuf.StringValue",
+        "google.protobuf.Any",
+    ];
+    if style.unknown && rng.random_bool(0.1) {
+        return vec![bytes_field(1, b"example.com/nobody.Knows", style, rng), bytes_field(2, b"\xff\x00", style, rng)];
+    }
+    let name = TYPES[rng.random_range(0..if depth > 6 { 4 } else { 5 })];
+    let Some(id) = pool.find(name) else { return Vec::new() };
+    let mut parts = Vec::new();
+    fields(pool, id, style, rng, &mut parts, depth + 3);
+    let mut payload = parts.concat();
+    if refused {
+        payload.push(0xff);
+    }
+    let url = format!("type.googleapis.com/{name}");
+    vec![bytes_field(1, url.as_bytes(), style, rng), bytes_field(2, &payload, style, rng)]
+}
+
+fn bytes_field(number: u32, bytes: &[u8], style: Style, rng: &mut impl Rng) -> Vec<u8> {
+    let mut part = tag(number, 2, style, rng);
+    delimited(bytes, style, rng, &mut part);
+    part
+}
+
 fn nanos(style: Style, rng: &mut impl Rng) -> i64 {
     match rng.random_range(0..4) {
         0 => 0,
@@ -291,12 +377,13 @@ fn unknown(pool: &Pool, id: MessageId, style: Style, rng: &mut impl Rng, depth: 
     let other = definition.fields.get(rng.random_range(0..definition.fields.len() + 1));
     let (number, wire) = match other {
         // Packed or not is no difference for a repeated scalar; eight bytes are none for anything else.
-        Some(field) if wire(field.kind) != 1 && rng.random_bool(0.5) => (field.number, 1),
+        Some(field) if wire(field.kind) != 1 && field.number < 1 << 29 && rng.random_bool(0.5) => (field.number, 1),
         _ => {
             let number = loop {
                 let bits = rng.random_range(1..=29);
                 let number = rng.random_range(1..1u32 << bits);
-                if definition.field(number).is_none() {
+                // A MessageSet's items are its field 1.
+                if definition.field(number).is_none() && (number > 1 || !definition.message_set) {
                     break number;
                 }
             };

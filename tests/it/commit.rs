@@ -40,8 +40,13 @@ impl Lake {
         let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
         let pool = schema::load(&SchemaSource::Protos(protos)).unwrap();
         let message = pool.find("shop.v1.Order").unwrap();
-        let options =
-            mapping::Options { columns_max: 2000, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+        let options = mapping::Options {
+            columns_max: 2000,
+            json: Vec::new(),
+            json_below: None,
+            on_incompatible: OnIncompatible::Halt,
+            records_name_schema: false,
+        };
         let lake = Lake {
             catalog: catalog::open(&config).await.unwrap(),
             mapping: Mapping::create(pool, message, &options).unwrap(),

@@ -48,8 +48,9 @@ fn compare(
                 let mut actual = cells::row(batch, row);
                 let actual_raw = actual.pop().expect("_raw is the last column").1;
                 let (_, kafka) = actual.pop().expect("_kafka is before it");
-                for (expected, actual) in columns.iter().zip(&actual) {
-                    assert_eq!(expected, actual, "{}", place());
+                for (expected, (name, actual)) in columns.iter().zip(actual.clone()) {
+                    let actual = (name, actual.as_json_like(&expected.1));
+                    assert_eq!(*expected, actual, "{}", place());
                 }
                 assert_eq!(columns.len(), actual.len(), "{}", place());
                 let expected_raw = if raw { Cell::Bytes(record.clone()) } else { Cell::Null };

@@ -6,11 +6,11 @@ use iceberg::spec::Schema;
 
 use super::super::evolve::{Existing, compare};
 use super::super::mapping::{Column, Leaf, Mapping, Options, Shape};
-use super::{OPTIONS, check, create, proto3, render};
+use super::{OPTIONS, check, create, options, proto3, render};
 use crate::config::OnIncompatible;
 
-const NEW_COLUMN: Options = Options { on_incompatible: OnIncompatible::NewColumn, ..OPTIONS };
-const NAMED: Options = Options { records_name_schema: true, ..OPTIONS };
+const NEW_COLUMN: Options = options(OnIncompatible::NewColumn, false);
+const NAMED: Options = options(OnIncompatible::Halt, true);
 
 fn existing(mapping: &Mapping) -> Existing {
     Existing {
@@ -382,7 +382,8 @@ fn what_others_did_to_the_table() {
     );
     let pool = proto3("message M { int32 a = 1; int32 b = 2; }");
     let again = Mapping::evolve(pool.clone(), pool.find("t.M").unwrap(), &OPTIONS, &after.unwrap()).unwrap();
-    let retired = Column { name: "foreign".into(), number: 0, shape: Shape::Leaf(Leaf::Retired), doc: None };
+    let retired =
+        Column { name: "foreign".into(), number: 0, shape: Shape::Leaf(Leaf::Retired), delimited: false, doc: None };
     assert_eq!(again.mapping.columns[2], retired);
     // Without `_raw` it is no table of ours.
     let fields = mapping.iceberg.as_struct().fields().iter().filter(|field| field.name != "_raw").cloned();

@@ -17,8 +17,11 @@ use super::mapping::{Fault, Mapping, Options};
 use super::model::Pool;
 use crate::config::{OnIncompatible, SchemaSource};
 
-pub const OPTIONS: Options =
-    Options { columns_max: 2000, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+pub const OPTIONS: Options = options(OnIncompatible::Halt, false);
+
+pub const fn options(on_incompatible: OnIncompatible, records_name_schema: bool) -> Options {
+    Options { columns_max: 2000, json: Vec::new(), json_below: None, on_incompatible, records_name_schema }
+}
 
 /// Compiles files given as (import path, source).
 pub fn compile(files: &[(&str, &str)]) -> anyhow::Result<Arc<Pool>> {

@@ -13,6 +13,8 @@ pub enum Cell {
     Float(u32),
     Double(u64),
     Text(String),
+    /// JSON text whose spelling does not matter.
+    Json(String),
     Bytes(Vec<u8>),
     List(Vec<Cell>),
     Map(Vec<(Cell, Cell)>),
@@ -20,6 +22,43 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// JSON text; objects by their sorted names.
+    pub fn json(text: &str) -> Cell {
+        fn sorted(value: serde_json::Value) -> serde_json::Value {
+            use serde_json::Value;
+            match value {
+                Value::Object(members) => {
+                    let mut members: Vec<_> = members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+                    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                    Value::Object(members.into_iter().collect())
+                }
+                Value::Array(elements) => Value::Array(elements.into_iter().map(sorted).collect()),
+                other => other,
+            }
+        }
+        let value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{text:?} is not JSON: {e}"));
+        Cell::Json(sorted(value).to_string())
+    }
+
+    /// The same cell with its text as JSON wherever the other one has JSON.
+    pub fn as_json_like(self, other: &Cell) -> Cell {
+        match (self, other) {
+            (Cell::Text(text), Cell::Json(_)) => Cell::json(&text),
+            (Cell::List(cells), Cell::List(others)) if cells.len() == others.len() => {
+                Cell::List(cells.into_iter().zip(others).map(|(cell, other)| cell.as_json_like(other)).collect())
+            }
+            (Cell::Map(entries), Cell::Map(others)) if entries.len() == others.len() => {
+                let entries = entries.into_iter().zip(others);
+                Cell::Map(entries.map(|((key, cell), (_, other))| (key, cell.as_json_like(other))).collect())
+            }
+            (Cell::Struct(fields), Cell::Struct(others)) if fields.len() == others.len() => {
+                let fields = fields.into_iter().zip(others);
+                Cell::Struct(fields.map(|((name, cell), (_, other))| (name, cell.as_json_like(other))).collect())
+            }
+            (cell, _) => cell,
+        }
+    }
+
     pub fn map(mut entries: Vec<(Cell, Cell)>) -> Cell {
         entries.sort();
         Cell::Map(entries)

@@ -10,11 +10,13 @@ use calve::schema::mapping::{Mapping, Options};
 use calve::schema::model::{MessageId, Pool};
 use calve::schema::{load, model};
 
+use super::wire;
+
 #[path = "../../corpus/generate.rs"]
 pub mod generate;
 
 /// The topic messages of the corpus.
-pub const MESSAGES: [&str; 15] = [
+pub const MESSAGES: [&str; 21] = [
     "corpus.event.Event",
     "corpus.flat.Flat",
     "corpus.deep.Deep",
@@ -30,6 +32,12 @@ pub const MESSAGES: [&str; 15] = [
     "corpus.oneofs.Oneofs",
     "corpus.enums.Enums",
     "corpus.numbers.Numbers",
+    "corpus.groups.Groups",
+    "corpus.extended.Extended",
+    "corpus.sets.Sets",
+    "corpus.recursive.Node",
+    "corpus.circular.Circular",
+    "corpus.structs.Structs",
 ];
 
 pub fn folder() -> PathBuf {
@@ -38,13 +46,19 @@ pub fn folder() -> PathBuf {
 
 pub struct Corpus {
     pub pool: Arc<Pool>,
-    /// The same types for buffa's reflection.
+    /// The same types for buffa's reflection, which knows no MessageSets: see [`wire::without_items`].
     pub descriptors: Arc<DescriptorPool>,
 }
 
 impl Corpus {
     pub fn load() -> Self {
         let pool = load(&SchemaSource::Protos(folder())).expect("the corpus is valid");
+        let mut pool = Arc::unwrap_or_clone(pool);
+        for set in pool.messages.iter_mut().filter(|message| message.message_set) {
+            for field in set.fields.iter_mut().filter(|field| (10_000..20_000).contains(&field.number)) {
+                field.number += wire::BEYOND_TAGS;
+            }
+        }
         let mut compiler = protox::Compiler::new([folder()]).expect("the folder is there");
         compiler.include_imports(true);
         for file in std::fs::read_dir(folder()).expect("the folder is there") {
@@ -54,7 +68,10 @@ impl Corpus {
             }
         }
         let set = compiler.encode_file_descriptor_set();
-        Corpus { pool, descriptors: Arc::new(DescriptorPool::decode(&set).expect("the corpus is valid")) }
+        Corpus {
+            pool: Arc::new(pool),
+            descriptors: Arc::new(DescriptorPool::decode(&set).expect("the corpus is valid")),
+        }
     }
 
     pub fn id(&self, name: &str) -> MessageId {
@@ -62,7 +79,13 @@ impl Corpus {
     }
 
     pub fn mapping(&self, name: &str) -> Mapping {
-        let options = Options { columns_max: 2000, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+        let options = Options {
+            columns_max: 2000,
+            json: Vec::new(),
+            json_below: None,
+            on_incompatible: OnIncompatible::Halt,
+            records_name_schema: false,
+        };
         match Mapping::create(self.pool.clone(), self.id(name), &options) {
             Ok(mapping) => mapping,
             Err(faults) => {

@@ -7,6 +7,7 @@ use buffa_descriptor::reflect::{DynamicMessage, MapKey, Value};
 use calve::schema::model::{Cardinality, EnumId, Field, Kind, MessageId, Pool, Presence};
 
 use super::cells::Cell;
+use super::{json, wire};
 
 /// A record's row, or why it has none.
 #[derive(Debug)]
@@ -22,48 +23,64 @@ pub struct Oracle<'a> {
 
 /// What one message adds to the verdict.
 #[derive(Default)]
-struct Notes {
-    raw: bool,
-    refused: Option<String>,
+pub struct Notes {
+    pub raw: bool,
+    pub refused: Option<String>,
 }
 
 impl Oracle<'_> {
     pub fn judge(&self, id: MessageId, bytes: &[u8]) -> Verdict {
         let name = &self.pool.message(id).full_name;
         let index = self.descriptors.message_index(name).expect("both pools hold the same messages");
-        let message = match DynamicMessage::decode(self.descriptors.clone(), index, bytes) {
+        let plain = match self.has_message_set(id, &mut Vec::new()) {
+            true => wire::without_items(self.pool, id, bytes),
+            false => Some(bytes.to_vec()),
+        };
+        let Some(plain) = plain else { return Verdict::Refused("not well-formed".into()) };
+        let message = match DynamicMessage::decode(self.descriptors.clone(), index, &plain) {
             Ok(message) => message,
             Err(error) => return Verdict::Refused(error.to_string()),
         };
         let mut notes = Notes::default();
-        let columns = self.columns(id, &message, &mut notes);
+        let columns = self.columns(id, &message, &mut Vec::new(), &mut notes);
         match notes.refused {
             Some(reason) => Verdict::Refused(reason),
             None => Verdict::Row { columns, raw: notes.raw },
         }
     }
 
-    fn columns(&self, id: MessageId, message: &DynamicMessage, notes: &mut Notes) -> Vec<(String, Cell)> {
+    fn columns(
+        &self,
+        id: MessageId,
+        message: &DynamicMessage,
+        way: &mut Vec<MessageId>,
+        notes: &mut Notes,
+    ) -> Vec<(String, Cell)> {
         notes.raw |= !message.unknown_fields().is_empty();
         let definition = self.pool.message(id);
         if definition.fields.is_empty() {
             return vec![("_present".into(), Cell::Bool(true))];
         }
-        let columns = definition.fields.iter();
+        way.push(id);
+        let columns = definition.fields.iter().map(|field| {
+            let name = if field.extension { field.name.replace('.', "_") } else { field.name.clone() };
+            let value = message.field_by_number(wire::alias(field.number));
+            (name, self.field(field, value, way, notes))
+        });
+        let columns = columns.collect();
+        way.pop();
         columns
-            .map(|field| (field.name.clone(), self.field(field, message.field_by_number(field.number), notes)))
-            .collect()
     }
 
-    fn field(&self, field: &Field, value: Option<&Value>, notes: &mut Notes) -> Cell {
+    fn field(&self, field: &Field, value: Option<&Value>, way: &mut Vec<MessageId>, notes: &mut Notes) -> Cell {
         match (field.cardinality, value) {
             (Cardinality::Repeated, None) => Cell::List(Vec::new()),
             (Cardinality::Repeated, Some(Value::List(values))) => {
-                Cell::List(values.iter().map(|value| self.value(field.kind, value, notes)).collect())
+                Cell::List(values.iter().map(|value| self.value(field.kind, value, way, notes)).collect())
             }
             (Cardinality::Map { .. }, None) => Cell::map(Vec::new()),
             (Cardinality::Map { .. }, Some(Value::Map(entries))) => Cell::map(
-                entries.iter().map(|(name, value)| (key(name), self.value(field.kind, value, notes))).collect(),
+                entries.iter().map(|(name, value)| (key(name), self.value(field.kind, value, way, notes))).collect(),
             ),
             (Cardinality::Singular(Presence::Required), None) => {
                 notes.refused = Some(format!("{} is required", field.name));
@@ -71,12 +88,12 @@ impl Oracle<'_> {
             }
             (Cardinality::Singular(Presence::Implicit), None) => self.default(field.kind),
             (Cardinality::Singular(_), None) => Cell::Null,
-            (Cardinality::Singular(_), Some(value)) => self.value(field.kind, value, notes),
+            (Cardinality::Singular(_), Some(value)) => self.value(field.kind, value, way, notes),
             (cardinality, Some(value)) => panic!("{}: {value:?} is not {cardinality:?}", field.name),
         }
     }
 
-    fn value(&self, kind: Kind, value: &Value, notes: &mut Notes) -> Cell {
+    fn value(&self, kind: Kind, value: &Value, way: &mut Vec<MessageId>, notes: &mut Notes) -> Cell {
         match value {
             Value::Bool(value) => Cell::Bool(*value),
             Value::I32(value) => Cell::Int((*value).into()),
@@ -92,11 +109,24 @@ impl Oracle<'_> {
                 self.name(id, *number)
             }
             Value::Message(message) => {
-                let Kind::Message(id) = kind else { panic!("{kind:?} is not a message") };
-                self.message(id, message, notes)
+                let (Kind::Message(id) | Kind::Group(id)) = kind else { panic!("{kind:?} is not a message") };
+                self.message(id, message, way, notes)
             }
             Value::List(_) | Value::Map(_) => panic!("a list or map where one value was expected"),
         }
+    }
+
+    fn has_message_set(&self, id: MessageId, seen: &mut Vec<MessageId>) -> bool {
+        if seen.contains(&id) {
+            return false;
+        }
+        seen.push(id);
+        let definition = self.pool.message(id);
+        definition.message_set
+            || definition.fields.iter().any(|field| match field.kind {
+                Kind::Message(id) | Kind::Group(id) => self.has_message_set(id, seen),
+                _ => false,
+            })
     }
 
     fn name(&self, id: EnumId, number: i32) -> Cell {
@@ -117,7 +147,7 @@ impl Oracle<'_> {
         }
     }
 
-    fn message(&self, id: MessageId, message: &DynamicMessage, notes: &mut Notes) -> Cell {
+    fn message(&self, id: MessageId, message: &DynamicMessage, way: &mut Vec<MessageId>, notes: &mut Notes) -> Cell {
         let number = |field: u32| match message.field_by_number(field) {
             Some(Value::I64(value)) => *value,
             Some(Value::I32(value)) => (*value).into(),
@@ -125,6 +155,10 @@ impl Oracle<'_> {
             Some(value) => panic!("{value:?} is not a whole number"),
         };
         let full_name = self.pool.message(id).full_name.as_str();
+        let json = ["Struct", "Value", "ListValue"].iter().any(|name| full_name == format!("google.protobuf.{name}"));
+        if json || way.contains(&id) {
+            return json::cell(self, id, message, notes);
+        }
         let special = match full_name {
             "google.protobuf.Timestamp" | "google.protobuf.Duration" => {
                 let (seconds, nanos) = (number(1), number(2));
@@ -160,9 +194,9 @@ impl Oracle<'_> {
                 let field = &self.pool.message(id).fields[0];
                 message
                     .field_by_number(1)
-                    .map_or_else(|| self.default(field.kind), |value| self.value(field.kind, value, notes))
+                    .map_or_else(|| self.default(field.kind), |value| self.value(field.kind, value, way, notes))
             }
-            _ => return Cell::Struct(self.columns(id, message, notes)),
+            _ => return Cell::Struct(self.columns(id, message, way, notes)),
         };
         notes.raw |= !message.unknown_fields().is_empty();
         special

@@ -1,0 +1,137 @@
+//! A message with too many columns, and which fields as JSON would make it fit.
+
+use super::check::{DEPTH_MAX, LEAVES_COUNTED_MAX};
+use super::columns::{Form, Layout};
+use super::mapping::Options;
+use super::model::{Cardinality, MessageId, Pool};
+
+/// More paths than this are no advice that anyone would follow.
+const PATHS_MAX: usize = 12;
+
+/// What to tell about a message of so many leaf columns.
+pub fn fault(pool: &Pool, message: MessageId, options: &Options, leaves: u64) -> String {
+    let count = match leaves {
+        ..=LEAVES_COUNTED_MAX => leaves.to_string(),
+        _ => format!("more than {LEAVES_COUNTED_MAX}"),
+    };
+    let columns_max = options.columns_max;
+    let hint = match (below(pool, message, options), paths(pool, message, options)) {
+        (Some(depth), Some(paths)) => format!("json_below = {depth} or json = {paths:?} would fit, or "),
+        (Some(depth), None) => format!("json_below = {depth} would fit, or "),
+        (None, Some(paths)) => format!("json = {paths:?} would fit, or "),
+        (None, None) => String::new(),
+    };
+    format!(
+        "the message has {count} leaf columns, over columns_max = {columns_max}; {hint}raise columns_max if the table's readers stand that many"
+    )
+}
+
+/// The largest `json_below` that fits.
+fn below(pool: &Pool, message: MessageId, options: &Options) -> Option<usize> {
+    let max = options.columns_max as u64;
+    let fits = |depth: usize| {
+        let options = Options { json_below: Some(depth), ..options.clone() };
+        Count::of(pool, &options, message, max) <= max
+    };
+    (1..DEPTH_MAX).take_while(|depth| fits(*depth)).last()
+}
+
+/// Fields that make it fit as JSON: the largest of each level, as few and as deep as there is room for.
+fn paths(pool: &Pool, message: MessageId, options: &Options) -> Option<Vec<String>> {
+    let mut count = Count { layout: layout(pool, options), leaves: 0, max: u64::MAX };
+    let mut paths = Vec::new();
+    let fits = choose(&mut count, message, options.columns_max as u64, &mut paths);
+    (fits && paths.len() <= PATHS_MAX).then(|| {
+        let mut all = options.json.clone();
+        all.extend(paths);
+        all
+    })
+}
+
+/// Chooses fields of a message so that it has at most `room` leaves; false if it has more even without its messages.
+fn choose(count: &mut Count<'_>, message: MessageId, room: u64, paths: &mut Vec<String>) -> bool {
+    let pool = count.layout.pool;
+    // What the level itself takes, its messages as JSON; and those messages with what each takes beyond that.
+    let mut taken = u64::from(pool.message(message).fields.is_empty());
+    let mut messages = Vec::new();
+    count.layout.way.push(message);
+    for field in &pool.message(message).fields {
+        taken += 1 + u64::from(matches!(field.cardinality, Cardinality::Map { .. }));
+        count.layout.path.push(field.column_name().into_owned());
+        if let Form::Struct(inner) = count.layout.form(field.kind) {
+            count.leaves = 0;
+            count.max = room;
+            count.message(inner);
+            messages.push((count.leaves.saturating_sub(1), field, inner));
+        }
+        count.layout.path.pop();
+    }
+    let fits = taken <= room;
+    messages.sort_by_key(|(more, _, _)| *more);
+    for (more, field, inner) in messages {
+        if !fits {
+            break;
+        }
+        let left = room - taken;
+        if more <= left {
+            taken += more;
+            continue;
+        }
+        count.layout.path.push(field.column_name().into_owned());
+        let here = paths.len();
+        if choose(count, inner, left + 1, paths) && paths.len() <= PATHS_MAX {
+            taken = room;
+        } else {
+            paths.truncate(here);
+            paths.push(count.layout.path.join("."));
+        }
+        count.layout.path.pop();
+    }
+    count.layout.way.pop();
+    fits
+}
+
+fn layout<'a>(pool: &'a Pool, options: &'a Options) -> Layout<'a> {
+    Layout { pool, options, way: Vec::new(), path: Vec::new() }
+}
+
+/// Leaf columns of a message, counted until there are more than `max`.
+struct Count<'a> {
+    layout: Layout<'a>,
+    leaves: u64,
+    max: u64,
+}
+
+impl Count<'_> {
+    fn of(pool: &Pool, options: &Options, message: MessageId, max: u64) -> u64 {
+        let mut count = Count { layout: layout(pool, options), leaves: 0, max };
+        count.message(message);
+        count.leaves
+    }
+
+    fn message(&mut self, message: MessageId) {
+        let pool = self.layout.pool;
+        let fields = &pool.message(message).fields;
+        if fields.is_empty() {
+            self.leaves += 1;
+        }
+        // Deeper than a record may be, there is nothing that fits.
+        if self.layout.way.len() > DEPTH_MAX {
+            self.leaves = u64::MAX;
+        }
+        self.layout.way.push(message);
+        for field in fields {
+            if self.leaves > self.max {
+                break;
+            }
+            self.leaves += u64::from(matches!(field.cardinality, Cardinality::Map { .. }));
+            self.layout.path.push(field.column_name().into_owned());
+            match self.layout.form(field.kind) {
+                Form::Leaf(_) => self.leaves += 1,
+                Form::Struct(inner) => self.message(inner),
+            }
+            self.layout.path.pop();
+        }
+        self.layout.way.pop();
+    }
+}
