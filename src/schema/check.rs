@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::columns::{self, Form, Layout};
-use super::mapping::{Fault, Options};
+use super::mapping::{Fault, Leaf, Options};
 use super::metadata;
-use super::model::{Cardinality, Kind, Message, MessageId, Pool};
+use super::model::{Cardinality, Message, MessageId, Pool};
 use super::width;
 
 /// Messages nested below the record's own, map entries counted: what a record may have, a schema may have.
@@ -124,7 +124,7 @@ impl<'a> Check<'a> {
             let entry = usize::from(matches!(field.cardinality, Cardinality::Map { .. }));
             self.leaves += entry as u64;
             match self.layout.form(field.kind) {
-                Form::Leaf(_) => self.leaf(field.kind),
+                Form::Leaf(leaf) => self.leaf(leaf),
                 Form::Struct(inner) => self.message(inner, depth + entry + 1),
             }
             self.layout.path.pop();
@@ -132,9 +132,9 @@ impl<'a> Check<'a> {
         self.layout.way.pop();
     }
 
-    fn leaf(&mut self, kind: Kind) {
+    fn leaf(&mut self, leaf: Leaf) {
         self.leaves += 1;
-        if let Kind::Message(_) | Kind::Group(_) = kind {
+        if let Leaf::Json(_) = leaf {
             let (path, options) = (&self.layout.path, self.layout.options);
             let named = options.json.iter().find(|named| path.iter().map(String::as_str).eq(named.split('.')));
             self.chosen.extend(named.map(String::as_str));

@@ -5,6 +5,9 @@ use super::columns::{Form, Layout};
 use super::mapping::Options;
 use super::model::{Cardinality, MessageId, Pool};
 
+/// Messages that are looked into for fields to choose: of ways down there may be more than can be walked.
+const TRIES_MAX: usize = 100;
+
 /// More paths than this are no advice that anyone would follow.
 const PATHS_MAX: usize = 12;
 
@@ -38,7 +41,7 @@ fn below(pool: &Pool, message: MessageId, options: &Options) -> Option<usize> {
 
 /// Fields that make it fit as JSON: the largest of each level, as few and as deep as there is room for.
 fn paths(pool: &Pool, message: MessageId, options: &Options) -> Option<Vec<String>> {
-    let mut count = Count { layout: layout(pool, options), leaves: 0, max: u64::MAX };
+    let mut count = Count { layout: layout(pool, options), leaves: 0, max: u64::MAX, tries: TRIES_MAX };
     let mut paths = Vec::new();
     let fits = choose(&mut count, message, options.columns_max as u64, &mut paths);
     (fits && paths.len() <= PATHS_MAX).then(|| {
@@ -79,7 +82,11 @@ fn choose(count: &mut Count<'_>, message: MessageId, room: u64, paths: &mut Vec<
         }
         count.layout.path.push(field.column_name().into_owned());
         let here = paths.len();
-        if choose(count, inner, left + 1, paths) && paths.len() <= PATHS_MAX {
+        let deeper = count.tries > 0 && {
+            count.tries -= 1;
+            choose(count, inner, left + 1, paths) && paths.len() <= PATHS_MAX
+        };
+        if deeper {
             taken = room;
         } else {
             paths.truncate(here);
@@ -100,11 +107,13 @@ struct Count<'a> {
     layout: Layout<'a>,
     leaves: u64,
     max: u64,
+    /// How many more messages [`choose`] looks into.
+    tries: usize,
 }
 
 impl Count<'_> {
     fn of(pool: &Pool, options: &Options, message: MessageId, max: u64) -> u64 {
-        let mut count = Count { layout: layout(pool, options), leaves: 0, max };
+        let mut count = Count { layout: layout(pool, options), leaves: 0, max, tries: 0 };
         count.message(message);
         count.leaves
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::model::{Cardinality, Kind, Presence};
 use super::super::protoc::compile_with;
 use super::super::{load, resolve};
-use super::{OPTIONS, check, create, faults, render};
+use super::{OPTIONS, check, create, render};
 use crate::config::SchemaSource;
 
 const SET: &[u8] = include_bytes!("../../../tests/corpus/editions/features.binpb");
@@ -50,13 +50,19 @@ fn features_are_resolved() {
         b string =12 #12
         ",
     );
+    let delimited = create(&pool, "corpus.editions.Delimited", &OPTIONS).unwrap();
     check(
-        &faults(create(&pool, "corpus.editions.Delimited", &OPTIONS)),
+        &render(&delimited),
         "
-        corpus.editions.Delimited.one: a group (delimited encoding), which this version does not do yet
-        corpus.editions.Delimited.many: a group (delimited encoding), which this version does not do yet
+        one struct =1 #1
+          id long =1.1 #5
+        many list =2 #2
+          element struct =- #6
+            id long =2.1 #7
         ",
     );
+    let expected = r#"{"1":[1,"group"],"1.1":[5,"int64"],"2":[2,"group"],"2.1":[7,"int64"]}"#;
+    assert_eq!(delimited.column_map.to_json(), expected);
 }
 
 #[test]
