@@ -49,7 +49,7 @@ fn compare(
                 let actual_raw = actual.pop().expect("_raw is the last column").1;
                 let (_, kafka) = actual.pop().expect("_kafka is before it");
                 for (expected, (name, actual)) in columns.iter().zip(actual.clone()) {
-                    let actual = (name, actual.as_json_like(&expected.1));
+                    let actual = (name, actual.json_like(&expected.1));
                     assert_eq!(*expected, actual, "{}", place());
                 }
                 assert_eq!(columns.len(), actual.len(), "{}", place());

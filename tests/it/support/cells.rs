@@ -41,19 +41,19 @@ impl Cell {
     }
 
     /// The same cell with its text as JSON wherever the other one has JSON.
-    pub fn as_json_like(self, other: &Cell) -> Cell {
+    pub fn json_like(self, other: &Cell) -> Cell {
         match (self, other) {
             (Cell::Text(text), Cell::Json(_)) => Cell::json(&text),
             (Cell::List(cells), Cell::List(others)) if cells.len() == others.len() => {
-                Cell::List(cells.into_iter().zip(others).map(|(cell, other)| cell.as_json_like(other)).collect())
+                Cell::List(cells.into_iter().zip(others).map(|(cell, other)| cell.json_like(other)).collect())
             }
             (Cell::Map(entries), Cell::Map(others)) if entries.len() == others.len() => {
                 let entries = entries.into_iter().zip(others);
-                Cell::Map(entries.map(|((key, cell), (_, other))| (key, cell.as_json_like(other))).collect())
+                Cell::Map(entries.map(|((key, cell), (_, other))| (key, cell.json_like(other))).collect())
             }
             (Cell::Struct(fields), Cell::Struct(others)) if fields.len() == others.len() => {
                 let fields = fields.into_iter().zip(others);
-                Cell::Struct(fields.map(|((name, cell), (_, other))| (name, cell.as_json_like(other))).collect())
+                Cell::Struct(fields.map(|((name, cell), (_, other))| (name, cell.json_like(other))).collect())
             }
             (cell, _) => cell,
         }

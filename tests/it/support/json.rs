@@ -235,8 +235,8 @@ fn any(oracle: &Oracle<'_>, any: &DynamicMessage, notes: &mut Notes) -> String {
 fn time(name: &str, seconds: i64, nanos: i64) -> Option<String> {
     let fraction = |nanos: u64| match nanos {
         0 => String::new(),
-        _ if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
-        _ if nanos % 1000 == 0 => format!(".{:06}", nanos / 1000),
+        _ if nanos.is_multiple_of(1_000_000) => format!(".{:03}", nanos / 1_000_000),
+        _ if nanos.is_multiple_of(1000) => format!(".{:06}", nanos / 1000),
         _ => format!(".{nanos:09}"),
     };
     if name == "google.protobuf.Timestamp" {
