@@ -95,6 +95,8 @@ pub struct Reject {
     pub code: RejectCode,
     /// Field path and reason, for a person.
     pub detail: String,
+    /// The schema that the record names, as far as its frame could be read.
+    pub schema_id: Option<i32>,
 }
 
 /// Why a record was rejected. The names are stable: they are the quarantine table's `error` column.

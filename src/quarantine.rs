@@ -98,7 +98,7 @@ impl Quarantine {
         };
         let repeat = |text: &str| StringArray::from_iter_values(std::iter::repeat_n(text, rows));
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(kafka(kafka_fields, batch, records)?),
+            Arc::new(kafka(kafka_fields, batch, records, rejects)?),
             binary(records.iter().map(|record| record.value.map(|span| batch.bytes(span)))),
             Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.code.as_str()))),
             Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| &reject.detail))),
@@ -123,8 +123,13 @@ fn schema() -> iceberg::Result<Schema> {
     Schema::builder().with_fields(fields).build()
 }
 
-/// `_kafka` of the given records; `schema_id` is null, as a record that is rejected may have none.
-fn kafka(fields: &Fields, batch: &RawBatch, records: &[&RawRecord]) -> Result<StructArray, ArrowError> {
+/// `_kafka` of the given records.
+fn kafka(
+    fields: &Fields,
+    batch: &RawBatch,
+    records: &[&RawRecord],
+    rejects: &[Reject],
+) -> Result<StructArray, ArrowError> {
     let rows = records.len();
     let stamped =
         |record: &&RawRecord| record.timestamp_type != TimestampType::NotAvailable && record.timestamp_ms >= 0;
@@ -143,7 +148,7 @@ fn kafka(fields: &Fields, batch: &RawBatch, records: &[&RawRecord]) -> Result<St
         Arc::new(types.collect::<StringArray>()),
         binary(records.iter().map(|record| record.key.map(|span| batch.bytes(span)))),
         Arc::new(headers(fields[6].data_type(), batch, records)?),
-        Arc::new(Int32Array::new_null(rows)),
+        Arc::new(rejects.iter().map(|reject| reject.schema_id).collect::<Int32Array>()),
     ];
     StructArray::try_new(fields.clone(), columns, None)
 }
@@ -217,8 +222,8 @@ mod tests {
     fn a_row_holds_the_record_and_its_cause() {
         let quarantine = Quarantine::new("shop.v1.Order").unwrap();
         let rejects = [
-            Reject { record: 0, code: RejectCode::InvalidUtf8, detail: "name: byte 3".into() },
-            Reject { record: 2, code: RejectCode::Truncated, detail: "customer.id".into() },
+            Reject { record: 0, code: RejectCode::InvalidUtf8, detail: "name: byte 3".into(), schema_id: Some(17) },
+            Reject { record: 2, code: RejectCode::Truncated, detail: "customer.id".into(), schema_id: None },
         ];
         let rows = quarantine.rows(&raw_batch(), &rejects, 1_750_000_000_000_001).unwrap();
         let mut json = arrow::json::LineDelimitedWriter::new(Vec::new());
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_reject_outside_its_batch_is_an_error() {
-        let reject = Reject { record: 3, code: RejectCode::BadTag, detail: String::new() };
+        let reject = Reject { record: 3, code: RejectCode::BadTag, detail: String::new(), schema_id: None };
         assert!(Quarantine::new("m").unwrap().rows(&raw_batch(), &[reject], 0).is_err());
     }
 

@@ -205,16 +205,21 @@ fn keys_that_are_unknown_or_of_a_later_version() {
         ],
     );
     check_toml(
-        "[topics.a]\nmessage = 'a.B'\nframing = 'confluent'\n",
-        &["calve.toml:4: topics.a.framing = \"confluent\" is not supported yet and needs a [schema_registry]: …"],
+        "[topics.a]\nmessage = 'a.B'\nschema = 'registry'\nframing = 'confluent'\n",
+        &["calve.toml:4: topics.a.schema = \"registry\" is not supported yet and needs a [schema_registry]: …"],
     );
     check_toml(
         "[schema_registry]\nurl = 'http://r'\n[topics.a]\nschema = 'registry'\nframing = 'header'\n",
-        &[
-            "calve.toml:5: topics.a.schema = \"registry\" is not supported yet: …",
-            "calve.toml:6: topics.a.framing = \"header\" is not supported yet: …",
-        ],
+        &["calve.toml:5: topics.a.schema = \"registry\" is not supported yet: …"],
     );
+}
+
+#[test]
+fn framings_with_a_schema_id_need_no_registry() {
+    let topics = "kafka.bootstrap_servers = 'b'\n[defaults]\nmessage = 'a.B'\n[topics.a]\nframing = 'confluent'\n[topics.b]\nframing = 'header'\n";
+    let project = project(&[("calve.toml", topics)]);
+    let framings: Vec<Framing> = project.topics.values().map(|topic| topic.framing).collect();
+    assert_eq!(framings, [Framing::Confluent, Framing::Header]);
 }
 
 #[test]

@@ -128,17 +128,7 @@ pub fn topic(
         file.fault(section.line, format!("[{}] {reason}", section.path()));
     }
 
-    let framing = own.framing.or(defaults.framing.clone());
-    let framing_kind = framing.as_ref().map_or(Framing::None, |framing| framing.value);
-    if matches!(framing_kind, Framing::Confluent | Framing::Header) {
-        let line = framing.as_ref().and_then(|framing| framing.line);
-        let word = if framing_kind == Framing::Header { "header" } else { "confluent" };
-        let need = match around.registry {
-            None => " and needs a [schema_registry]",
-            Some(_) => "",
-        };
-        file.fault(line, format!("{} = \"{word}\" is not supported yet{need}: schema registries come with a later version; use none or length_delimited", section.name("framing")));
-    }
+    let framing = own.framing.or(defaults.framing.clone()).map_or(Framing::None, |framing| framing.value);
 
     let schema = match own.schema.or(defaults.schema.clone()) {
         Some(schema) => Some(schema),
@@ -217,7 +207,7 @@ pub fn topic(
         catalog: catalog.value,
         message,
         schema: schema?.value,
-        framing: framing_kind,
+        framing,
         table: table?,
         quarantine: quarantine?,
         start: own.start.or(defaults.start.clone()).map_or(Start::Earliest, |start| start.value),

@@ -108,18 +108,16 @@ pub fn fit(topic: &Topic, resolved: &Resolved, table: Table) -> Result<Opened> {
         schema: (*mapping.iceberg).clone(),
         properties: HashMap::from([(ColumnMap::PROPERTY.to_string(), mapping.column_map.to_json())]),
     });
-    let shred = shred::Options { framing: framing(topic)?, tombstones: tombstones(topic) };
+    let shred = shred::Options { framing: framing(topic), tombstones: tombstones(topic) };
     Ok(Opened { table, mapping, shred, change })
 }
 
-fn framing(topic: &Topic) -> Result<shred::Framing> {
+fn framing(topic: &Topic) -> shred::Framing {
     match topic.framing {
-        config::Framing::None => Ok(shred::Framing::None),
-        config::Framing::LengthDelimited => Ok(shred::Framing::LengthDelimited),
-        config::Framing::Confluent | config::Framing::Header => Err(Error::halt(format!(
-            "{}: topic {}: this version reads framings none and length_delimited only",
-            topic.place, topic.name
-        ))),
+        config::Framing::None => shred::Framing::None,
+        config::Framing::LengthDelimited => shred::Framing::LengthDelimited,
+        config::Framing::Confluent => shred::Framing::Confluent,
+        config::Framing::Header => shred::Framing::Header,
     }
 }
 

@@ -14,7 +14,7 @@ use super::metadata::Ids;
 use super::model::{EnumId, Kind, MessageId, Pool};
 use super::well_known::{self, JsonForm};
 use super::{check, columns};
-use crate::config::{Framing, OnIncompatible, Topic};
+use crate::config::{OnIncompatible, SchemaSource, Topic};
 
 /// The table property that pins how columns are to be read, and the version that this code writes.
 pub const VERSION_PROPERTY: &str = "calve.mapping";
@@ -48,7 +48,7 @@ pub struct Options {
     /// Messages nested deeper than this become JSON: with 1, all that the topic's message holds.
     pub json_below: Option<usize>,
     pub on_incompatible: OnIncompatible,
-    /// Whether every record names the schema that it was written with, so that old records are read with theirs.
+    /// Whether every record is read with the schema that it was written with.
     pub records_name_schema: bool,
 }
 
@@ -59,7 +59,8 @@ impl From<&Topic> for Options {
             json: topic.json.clone(),
             json_below: topic.json_below,
             on_incompatible: topic.on_incompatible,
-            records_name_schema: matches!(topic.framing, Framing::Confluent | Framing::Header),
+            // A schema id alone does not do: without the registry all records are read with the one schema.
+            records_name_schema: topic.schema == SchemaSource::Registry,
         }
     }
 }

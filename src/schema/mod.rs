@@ -22,6 +22,7 @@ mod columns;
 mod comments;
 mod lenient;
 mod names;
+mod places;
 mod protoc;
 mod protos;
 mod resolve;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u32);
@@ -47,6 +48,19 @@ pub struct Message {
     pub message_set: bool,
     /// The leading comment in the source, where the schema source has comments.
     pub doc: Option<String>,
+    pub place: Place,
+}
+
+/// Where a message is declared: what the message indexes of a registry's framing count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Import path.
+    pub file: Arc<str>,
+    /// Position among the file's messages, then among those nested in that one, and so on down; from 0.
+    pub index: Vec<u32>,
+    /// The same without the entry types that the compiler makes of map fields. Descriptors have them, a `.proto` file's
+    /// text has not, and some clients count the one (Go, Python), some the other (Java).
+    pub written: Vec<u32>,
 }
 
 impl Message {

@@ -14,7 +14,10 @@ use buffa_descriptor::{
 };
 
 use super::comments::Comments;
-use super::model::{Cardinality, Enum, EnumId, EnumValue, Field, Kind, Message, MessageId, Oneof, Pool, Presence};
+use super::model::{
+    Cardinality, Enum, EnumId, EnumValue, Field, Kind, Message, MessageId, Oneof, Place, Pool, Presence,
+};
+use super::places;
 
 /// The extension number of calve's own options, in FieldOptions, MessageOptions and OneofOptions alike.
 const CALVE_OPTION: u32 = 58610;
@@ -36,8 +39,9 @@ pub fn pool(bytes: &[u8]) -> Result<Pool> {
     check_names(&set)?;
     check_imports(&set)?;
     let comments = Comments::of(&set.file);
+    let places = places::of(&set.file);
     let descriptors = DescriptorPool::new(set).map_err(|e| anyhow::anyhow!("{e}"))?;
-    Resolver::new(&descriptors, comments).resolve()
+    Resolver::new(&descriptors, comments, places).resolve()
 }
 
 /// Names must be Protobuf identifiers: a name that begins with a dot makes buffa-descriptor's lookups disagree with its
@@ -107,16 +111,18 @@ fn check_imports(set: &FileDescriptorSet) -> Result<()> {
 struct Resolver<'a> {
     descriptors: &'a DescriptorPool,
     comments: Comments,
+    /// By full name.
+    places: HashMap<String, Place>,
     messages: HashMap<&'a str, MessageId>,
     enums: HashMap<&'a str, EnumId>,
 }
 
 impl<'a> Resolver<'a> {
-    fn new(descriptors: &'a DescriptorPool, comments: Comments) -> Self {
+    fn new(descriptors: &'a DescriptorPool, comments: Comments, places: HashMap<String, Place>) -> Self {
         let messages =
             descriptors.messages().iter().zip(0..).map(|(message, id)| (message.full_name(), MessageId(id))).collect();
         let enums = descriptors.enums().iter().zip(0..).map(|(e, id)| (e.full_name(), EnumId(id))).collect();
-        Resolver { descriptors, comments, messages, enums }
+        Resolver { descriptors, comments, places, messages, enums }
     }
 
     fn resolve(&self) -> Result<Pool> {
@@ -168,7 +174,9 @@ impl<'a> Resolver<'a> {
         if message_set && fields.iter().any(|field| !field.extension) {
             bail!("a MessageSet has no fields of its own");
         }
-        Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc: self.comments.get(full_name) })
+        let place = self.places.get(full_name).cloned().unwrap_or_default();
+        let doc = self.comments.get(full_name);
+        Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc, place })
     }
 
     fn field(

@@ -115,7 +115,15 @@ impl<T: Copy + Default> Primitive<T> {
         self.present.set(row)
     }
 
-    fn truncate(&mut self, rows: usize, used: usize) {
+    /// Puts a value into a row behind all others; makes the room.
+    pub fn push(&mut self, row: usize, value: T) {
+        if row >= self.values.len() {
+            self.make_room((row + 1).next_multiple_of(64));
+        }
+        self.put(row, value);
+    }
+
+    pub fn truncate(&mut self, rows: usize, used: usize) {
         zero(&mut self.values, rows, used);
         self.present.truncate(rows, used);
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanBufferBuilder, Int32Array, Int64Array, ListArray, StringArray, StructArray,
-    TimestampMicrosecondArray, new_null_array,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Fields, Int32Type, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::columns::{List, Text, replace_with_room};
+use super::columns::{List, Primitive, Text, replace_with_room};
 use super::plan::Error;
 use crate::batch::{RawBatch, RawRecord, TimestampType};
 
@@ -34,6 +34,7 @@ pub struct KafkaColumns {
     headers: List,
     header_key: Text,
     header_value: Text,
+    schema_id: Primitive<i32>,
 }
 
 #[derive(Debug)]
@@ -66,6 +67,7 @@ impl KafkaColumns {
             headers: List::new(0),
             header_key: Text::new(1, false, true),
             header_value: Text::new(1, true, false),
+            schema_id: Primitive::new(0, true),
         })
     }
 
@@ -77,8 +79,9 @@ impl KafkaColumns {
     ///
     /// A timestamp of −1 is none, and its type null with it; one whose microseconds do not fit 64 bits is null. A
     /// header's name that is not UTF-8, which Kafka's protocol forbids, has its faulty bytes replaced by U+FFFD.
+    /// `schema_id` is what the record's frame says.
     #[inline(always)]
-    pub fn append(&mut self, batch: &RawBatch, record: &RawRecord) {
+    pub fn append(&mut self, batch: &RawBatch, record: &RawRecord, schema_id: Option<i32>) {
         let row = self.offset.len();
         self.offset.push(record.offset);
         let timestamp_type =
@@ -106,6 +109,9 @@ impl KafkaColumns {
         }
         if record.headers.start < record.headers.end {
             self.append_headers(row, batch, record);
+        }
+        if let Some(id) = schema_id {
+            self.schema_id.push(row, id);
         }
     }
 
@@ -136,6 +142,7 @@ impl KafkaColumns {
         self.headers.truncate(rows, used);
         self.header_key.truncate(self.headers.elements, elements);
         self.header_value.truncate(self.headers.elements, elements);
+        self.schema_id.truncate(rows, used);
     }
 
     /// Bytes that a record adds at most to any of the columns.
@@ -164,7 +171,7 @@ impl KafkaColumns {
     pub(super) fn bytes(&self) -> usize {
         let topics: usize = self.origins.last().map_or(0, |origin| origin.topic.len() * self.rows());
         let texts = [&self.key, &self.header_key, &self.header_value];
-        self.rows() * 60 + topics + texts.iter().map(|text| text.data.len() + 4 * text.lengths.len()).sum::<usize>()
+        self.rows() * 64 + topics + texts.iter().map(|text| text.data.len() + 4 * text.lengths.len()).sum::<usize>()
     }
 
     /// The struct array of all rows; starts anew.
@@ -221,7 +228,7 @@ impl KafkaColumns {
             Arc::new(timestamp_types),
             self.key.take(rows, None, type_of(5))?,
             Arc::new(headers),
-            new_null_array(type_of(7), rows),
+            self.schema_id.take_array::<Int32Type>(rows, None, type_of(7))?,
         ];
         Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), arrays, None, rows)?))
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::columns::{Columns, Text};
-use super::frame::Framing;
+use super::frame::{Framed, Framing, Misframed, Unframe};
 use super::kafka::KafkaColumns;
 use super::normalize::{Fault, normalize};
 use super::plan::{Error, Plan};
@@ -47,7 +47,8 @@ pub struct Shredder {
     kafka: KafkaColumns,
     raw: Text,
     schema: SchemaRef,
-    options: Options,
+    unframe: Unframe,
+    tombstones_are: Tombstones,
     rows: usize,
     /// Rows that are tombstones, ascending.
     tombstones: Vec<usize>,
@@ -81,7 +82,8 @@ impl Shredder {
             kafka: KafkaColumns::new(kafka.data_type())?,
             raw: Text::new(0, true, false),
             schema,
-            options,
+            unframe: Unframe::new(options.framing, mapping),
+            tombstones_are: options.tombstones,
             rows: 0,
             tombstones: Vec::new(),
             sealed: Vec::new(),
@@ -185,7 +187,7 @@ impl Shredder {
                 self.careful = CAREFUL_BLOCKS;
                 let path = self.plan.text_paths[text as usize].clone();
                 let fault = Fault { code: RejectCode::InvalidUtf8, path, at: None };
-                rejects.push(reject(index, fault));
+                rejects.push(Reject { schema_id: self.schema_id(batch, index), ..reject(index, fault) });
             }
         }
     }
@@ -200,7 +202,8 @@ impl Shredder {
         self.block(batch, index..index + 1, rejects);
         if self.rows > 0 && !self.fits(0, 0) {
             self.truncate(0);
-            rejects.push(reject(index, Fault { code: RejectCode::OutOfRange, path: String::new(), at: None }));
+            let fault = Fault { code: RejectCode::OutOfRange, path: String::new(), at: None };
+            rejects.push(Reject { schema_id: self.schema_id(batch, index), ..reject(index, fault) });
         }
         self.seal();
     }
@@ -209,57 +212,72 @@ impl Shredder {
     fn record(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
         let record = &batch.records[index];
         let Some(value) = record.value else {
-            if self.options.tombstones == Tombstones::Row {
+            if self.tombstones_are == Tombstones::Row {
                 self.tombstones.push(self.rows);
-                self.kafka.append(batch, record);
+                self.kafka.append(batch, record, None);
                 self.rows += 1;
             }
             return;
         };
         let (start, end) = (value.start as usize, value.end as usize);
-        let result = if end + PADDING <= batch.arena.len() {
-            self.shred(&batch.arena, start, end)
+        let padded;
+        let (buffer, start, end) = if end + PADDING <= batch.arena.len() {
+            (&batch.arena, start, end)
         } else {
             // A batch without the padding that it owes.
-            let mut buffer = batch.bytes(value).to_vec();
-            buffer.extend([0; PADDING]);
-            self.shred(&buffer, 0, end - start)
+            padded = [batch.bytes(value), &[0; PADDING]].concat();
+            (&padded, 0, end - start)
         };
-        match result {
+        let framed = match self.unframe.framing {
+            Framing::None => Framed { start, end, schema_id: None },
+            _ => match self.unframe.value(batch, record, buffer, start, end) {
+                Ok(framed) => framed,
+                Err(misframed) => {
+                    let Misframed { code, detail, schema_id } = misframed;
+                    return rejects.push(Reject { record: index, code, detail, schema_id });
+                }
+            },
+        };
+        match self.shred(buffer, framed.start, framed.end) {
             Ok(raw) => {
                 if raw {
                     self.raw.push(self.rows, batch.bytes(value));
                 }
-                self.kafka.append(batch, record);
+                self.kafka.append(batch, record, framed.schema_id);
                 self.rows += 1;
             }
-            Err(refused) => {
+            Err(fault) => {
                 self.columns.truncate(self.rows, self.rows + 1);
-                rejects.push(refused.reject(index));
+                rejects.push(Reject { schema_id: framed.schema_id, ..reject(index, fault) });
             }
         }
     }
 
+    /// The schema that a record names whose frame is known to be good.
+    #[cold]
+    fn schema_id(&self, batch: &RawBatch, index: usize) -> Option<i32> {
+        let record = &batch.records[index];
+        let value = record.value?;
+        let buffer = [batch.bytes(value), &[0; PADDING]].concat();
+        self.unframe.value(batch, record, &buffer, 0, buffer.len() - PADDING).ok()?.schema_id
+    }
+
     /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
     #[inline(always)]
-    fn shred(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
-        let (start, end) = match self.options.framing {
-            Framing::None => (start, end),
-            framing => framing.unwrap(buffer, start, end).map_err(Refused::Frame)?,
-        };
+    fn shred(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
         let mut run = Run::new(&self.plan, &mut self.columns, buffer);
         match (run.record(start, end, self.rows), run.refusal) {
             (Ok(()), None) => Ok(run.raw),
-            (Ok(()), Some(refusal)) if !run.overwritten => Err(Refused::Fault(self.fault(refusal))),
+            (Ok(()), Some(refusal)) if !run.overwritten => Err(self.fault(refusal)),
             _ => self.shred_plain_form(buffer, start, end),
         }
     }
 
     /// The same for a message that the interpreter does not take as it stands.
     #[inline(never)]
-    fn shred_plain_form(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Refused> {
+    fn shred_plain_form(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
         self.columns.truncate(self.rows, self.rows + 1);
-        let plain = normalize(&self.plan, buffer, start, end).map_err(Refused::Fault)?;
+        let plain = normalize(&self.plan, buffer, start, end)?;
         let mut run = Run::new(&self.plan, &mut self.columns, &plain.buffer);
         let fault = match (run.record(0, plain.end, self.rows), run.refusal) {
             (Ok(()), None) => return Ok(run.raw || plain.raw),
@@ -268,7 +286,7 @@ impl Shredder {
             (Err(Stop::Malformed(code)), _) => Fault { code, path: String::new(), at: None },
             (Err(Stop::Irregular), _) => Fault { code: RejectCode::Validation, path: String::new(), at: None },
         };
-        Err(Refused::Fault(fault))
+        Err(fault)
     }
 
     #[cold]
@@ -306,23 +324,8 @@ impl Shredder {
     }
 }
 
-/// Why a record is no row.
-enum Refused {
-    Frame(&'static str),
-    Fault(Fault),
-}
-
-impl Refused {
-    #[cold]
-    #[inline(never)]
-    fn reject(self, record: usize) -> Reject {
-        match self {
-            Refused::Frame(reason) => Reject { record, code: RejectCode::BadFrame, detail: reason.to_owned() },
-            Refused::Fault(fault) => reject(record, fault),
-        }
-    }
-}
-
+#[cold]
+#[inline(never)]
 fn reject(record: usize, fault: Fault) -> Reject {
     let reason = match fault.code {
         RejectCode::Truncated => "the data ends inside a value",
@@ -340,7 +343,7 @@ fn reject(record: usize, fault: Fault) -> Reject {
     if let Some(at) = fault.at {
         detail.push_str(&format!(", at byte {at}"));
     }
-    Reject { record, code: fault.code, detail }
+    Reject { record, code: fault.code, detail, schema_id: None }
 }
 
 /// Bytes that a record adds at most to any one column.

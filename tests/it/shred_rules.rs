@@ -190,6 +190,87 @@ fn a_length_in_front_of_the_message() {
 }
 
 #[test]
+fn a_schema_id_in_front_of_the_message() {
+    let options = Options { framing: Framing::Confluent, ..Options::default() };
+    let mut shredder = shredder("corpus.event.Purchase", options);
+    // The message is the sixth of its file; an empty message, an unknown field, and what is wrong with a frame or in it.
+    let records: [&[u8]; 9] = [
+        b"\x00\x00\x00\x01\x02\x02\x0a",
+        b"\x00\x00\x00\x01\x03\x02\x0a\xa0\x06\x01",
+        b"\x00\x00\x00\x01\x02\x00",
+        b"\x00\x00\x00\x01\x02\x02\x7e",
+        b"\x00\x00\x00\x01\x02",
+        b"\x01\x00\x00\x01\x02\x02\x0a",
+        b"",
+        b"\x00\x00\x00\x01\x04\x02\x0a\xff",
+        b"\x00\x00\x00\x01\x05\x02\x0a",
+    ];
+    let records: Vec<Option<&[u8]>> = records.into_iter().map(Some).chain([None]).collect();
+    let rejects = shredder.append(&batch(records.iter().copied()));
+    let found: Vec<_> = rejects.iter().map(|reject| (reject.record, reject.code, reject.schema_id)).collect();
+    assert_eq!(
+        found,
+        [
+            (2, RejectCode::UnknownMessage, Some(258)),
+            (3, RejectCode::UnknownMessage, Some(258)),
+            (4, RejectCode::BadFrame, Some(258)),
+            (5, RejectCode::BadFrame, None),
+            (6, RejectCode::BadFrame, None),
+            (7, RejectCode::Truncated, Some(260)),
+        ]
+    );
+    let rows = take(&mut shredder);
+    let ids: Vec<Cell> = (0..rows.num_rows()).map(|row| column(&rows, row, "_kafka.schema_id")).collect();
+    assert_eq!(ids, [Cell::Int(258), Cell::Int(259), Cell::Int(261), Cell::Null]);
+    assert_eq!(column(&rows, 0, "_raw"), Cell::Null);
+    // `_raw` is the record as it came, its frame included.
+    assert_eq!(column(&rows, 1, "_raw"), Cell::Bytes(records[1].unwrap().to_vec()));
+}
+
+#[test]
+fn a_schema_id_in_a_header() {
+    let guid: &[u8] = &[1; 17];
+    let headers: [&[(&str, Option<&[u8]>)]; 6] = [
+        &[("__value_schema_id", Some(b"\x00\x00\x00\x01\x02")), ("trace", Some(b"x"))],
+        &[("__value_schema_id", Some(b"\x00\x00\x00\x01\x02")), ("__value_schema_id", Some(guid))],
+        &[("__key_schema_id", Some(guid))],
+        &[],
+        &[("__value_schema_id", None)],
+        &[("__value_schema_id", Some(b"\x00\x00\x00\x01\x03\x02\x04"))],
+    ];
+    let mut batch = batch(headers.map(|_| Some(b"\x08\x07".as_slice())));
+    for (record, headers) in headers.into_iter().enumerate() {
+        let start = batch.headers.len() as u32;
+        for (name, value) in headers {
+            let mut put = |bytes: &[u8]| {
+                let start = batch.arena.len() as u32;
+                batch.arena.extend_from_slice(bytes);
+                Span { start, end: batch.arena.len() as u32 }
+            };
+            let header = (put(name.as_bytes()), value.map(&mut put));
+            batch.headers.push(header);
+        }
+        batch.records[record].headers = Span { start, end: batch.headers.len() as u32 };
+    }
+    batch.arena.extend([0; RawBatch::PADDING]);
+    let mut shredder = shredder("corpus.tiny.Tiny", Options { framing: Framing::Header, ..Options::default() });
+    let rejects = shredder.append(&batch);
+    let found: Vec<_> = rejects.iter().map(|reject| (reject.record, reject.code, reject.schema_id)).collect();
+    assert_eq!(
+        found,
+        [
+            (2, RejectCode::BadFrame, None),
+            (3, RejectCode::BadFrame, None),
+            (4, RejectCode::BadFrame, None),
+            (5, RejectCode::UnknownMessage, Some(259)),
+        ]
+    );
+    let rows = take(&mut shredder);
+    assert_eq!([0, 1].map(|row| column(&rows, row, "_kafka.schema_id")), [Cell::Int(258), Cell::Null]);
+    assert_eq!([0, 1].map(|row| column(&rows, row, "a")), [Cell::Int(7), Cell::Int(7)]);
+}
+
+#[test]
 fn where_a_row_comes_from() {
     let mut batch = batch([Some(b"".as_slice()), Some(b""), Some(b"")]);
     let mut put = |bytes: &[u8]| {
