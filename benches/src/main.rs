@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, TimestampType};
-use config::{OnIncompatible, SchemaSource};
+use config::SchemaSource;
 use generate::Style;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -150,8 +150,7 @@ fn main() {
             records.push(record);
         }
         let raw: Vec<RawBatch> = records.chunks(BATCH_ROWS).map(raw_batch).collect();
-        let options =
-            MappingOptions { columns_max: 2000, json: Vec::new(), json_below: None, on_incompatible: OnIncompatible::Halt, records_name_schema: false };
+        let options = MappingOptions::default();
         let Ok(mapping) = Mapping::create(pool.clone(), id, &options) else { panic!("{name} has no mapping") };
         let mut shredder = Shredder::new(&mapping, Options::default()).expect("the mapping can be shredded");
         let arrays: Vec<arrow_array_60::BinaryArray> = records

@@ -79,7 +79,8 @@ impl Global {
 
     /// The project, whole and good; else every fault of it.
     pub fn project(&self) -> Result<Project, Faults> {
-        config::load(&self.config)
+        let mut project = config::load(&self.config)?;
+        crate::schema::settle(&mut project).into_result(project)
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Planner {
 impl Planner {
     /// Plans a topic of the project at `config`; all of its faults, each at the key that it is about.
     pub fn plan(&mut self, config: &Path, topic: &Topic) -> Result<Planned, Vec<Fault>> {
-        let fault = |key: &str, message: String| {
+        let fault = |key: &[&str], message: String| {
             let (file, line) = place(config, topic, key);
             Fault::new(file, line, format!("topic {}: {message}", topic.name))
         };
@@ -35,19 +35,28 @@ impl Planner {
             // One line: what, then why, as the error's causes tell it.
             source::load(&topic.schema).map_err(|error| one_line(&format!("{error:#}")))
         });
-        let pool = pool.as_ref().map_err(|reason| vec![fault("schema", reason.clone())])?;
+        let pool = pool.as_ref().map_err(|reason| vec![fault(&["schema"], reason.clone())])?;
         let Some(message) = &topic.message else {
-            return Err(vec![fault("message", "no message is named".to_string())]);
+            return Err(vec![fault(&["message"], "no message is named".to_string())]);
         };
         let Some(id) = pool.find(message) else {
             let names = pool.messages.iter().map(|message| message.full_name.as_str());
             let names = names.filter(|name| !name.starts_with("google.protobuf."));
             let hint = nearest::suggest(message, names);
-            return Err(vec![fault("message", format!("its schema has no message {message}; {hint}"))]);
+            return Err(vec![fault(&["message"], format!("its schema has no message {message}; {hint}"))]);
         };
         let faults = |key: &'static str| {
             move |faults: Vec<crate::schema::mapping::Fault>| -> Vec<Fault> {
-                faults.iter().map(|of_schema| fault(key, one_line(&of_schema.to_string()))).collect()
+                let key_of = |of_schema: &crate::schema::mapping::Fault| match of_schema.key.as_slice() {
+                    [] => vec![key.to_string()],
+                    own => own.to_vec(),
+                };
+                let place = |of_schema| {
+                    let key = key_of(of_schema);
+                    let key: Vec<&str> = key.iter().map(String::as_str).collect();
+                    fault(&key, one_line(&of_schema.to_string()))
+                };
+                faults.iter().map(place).collect()
             }
         };
         let mapping = Mapping::create(pool.clone(), id, &Options::from(topic)).map_err(faults("message"))?;
@@ -57,14 +66,14 @@ impl Planner {
 }
 
 /// Where a key of a topic is written: in its own section, in the defaults, or nowhere, which is the topic's line.
-fn place(config: &Path, topic: &Topic, key: &str) -> (String, Option<usize>) {
+fn place(config: &Path, topic: &Topic, key: &[&str]) -> (String, Option<usize>) {
     let (file, line) = match topic.place.rsplit_once(':') {
         Some((file, line)) => (file.to_string(), line.parse().ok()),
         None => (topic.place.clone(), None),
     };
     let path = if config.is_dir() { config.join("calve.toml") } else { config.to_path_buf() };
-    let own = locate(&path, &["topics", &topic.name, key]);
-    (file, own.or_else(|| locate(&path, &["defaults", key])).or(line))
+    let own = locate(&path, &[&["topics", topic.name.as_str()], key].concat());
+    (file, own.or_else(|| locate(&path, &[&["defaults"], key].concat())).or(line))
 }
 
 /// Errors of dependencies span lines; a fault is one.

@@ -187,7 +187,8 @@ fn columns(schema: &Schema, map: &ColumnMap) -> Vec<Column> {
 
 fn walk(prefix: &str, field: &NestedFieldRef, map: &ColumnMap, found: &mut Vec<Column>) {
     let column = format!("{prefix}{}", field.name);
-    let path = map.iter().find(|(_, entry)| entry.id == field.id).map(|(path, _)| path.to_string());
+    let path =
+        map.iter().find(|(path, entry)| entry.id == field.id && !path.is_case()).map(|(path, _)| path.to_string());
     let (name, children): (String, Vec<&NestedFieldRef>) = match field.field_type.as_ref() {
         Type::Primitive(primitive) => (primitive.to_string(), Vec::new()),
         Type::Struct(fields) => ("struct".to_string(), fields.fields().iter().collect()),

@@ -86,7 +86,10 @@ struct Place<'a> {
 }
 
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let (project, mut faults) = config::read(&global.config, &|name| std::env::var(name).ok());
+    let (mut project, mut faults) = config::read(&global.config, &|name| std::env::var(name).ok());
+    if let Some(project) = &mut project {
+        faults.extend(crate::schema::settle(project));
+    }
     let mut report = Report { ok: true, topics: Vec::new(), catalogs: Vec::new(), refinements: Vec::new() };
     if let Some(project) = &project {
         faults.extend(kafka_faults(project, global));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod catalogs;
+mod columns;
 mod fault;
 mod interpolate;
 mod load;
@@ -24,6 +25,7 @@ pub use fault::{Fault, Faults};
 pub use interpolate::{Sources, plain};
 pub use load::{load, load_with, locate, read};
 pub use services::{OWNED_KAFKA_PROPERTIES, check_http};
+pub use topics::check_tables;
 
 /// A calve project: the folder of `calve.toml`, with everything in it read, interpolated and checked.
 #[derive(Clone, Debug)]
@@ -97,6 +99,10 @@ pub struct Topic {
     pub framing: Framing,
     pub table: TableName,
     pub quarantine: TableName,
+    /// Of a table that is named without one.
+    pub namespace: Vec<String>,
+    /// Which of these calve.toml says; for the others the schema may have something to say.
+    pub given: Given,
     pub start: Start,
     pub isolation: Isolation,
     /// Iceberg partition fields as written: `day(_kafka.timestamp)`, `bucket[16](customer.id)`, `region`.
@@ -110,8 +116,23 @@ pub struct Topic {
     pub json: Vec<String>,
     /// Messages nested deeper than this become JSON.
     pub json_below: Option<usize>,
+    /// By path: the names of fields, joined by dots; lists and maps do not count, so that what is said of them holds for
+    /// their elements or values. A oneof is named like a field.
+    pub columns: BTreeMap<String, ColumnOptions>,
+    /// Paths of the columns that are wanted, with all below them; all there are if there is none.
+    pub include: Vec<String>,
+    /// Paths of what of these is not wanted.
+    pub exclude: Vec<String>,
     /// Iceberg table properties, set at creation.
     pub properties: BTreeMap<String, String>,
+}
+
+/// Keys that are written, for the topic or for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    pub table: bool,
+    pub quarantine: bool,
+    pub partition_by: bool,
 }
 
 /// `namespace.table`, the namespace possibly of several levels.
@@ -128,6 +149,44 @@ pub enum SchemaSource {
     /// A serialized FileDescriptorSet.
     DescriptorSet(PathBuf),
     Registry,
+}
+
+/// What is said of a column, here or in the schema itself; what is said here wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ColumnOptions {
+    pub kind: Option<ColumnType>,
+    /// Leave the field out of the table.
+    pub exclude: Option<bool>,
+    /// Of a oneof: a string column `<oneof>_case` that names the member that is set.
+    pub case_column: Option<bool>,
+}
+
+/// What a field becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// What the mapping says.
+    Default,
+    /// uint64, fixed64, UInt64Value: a long; above 2^63−1 the record is out of range. Timestamp, Duration: microseconds
+    /// in a long.
+    Long,
+    /// An enum: its number.
+    Int,
+    /// A message: Protobuf JSON in a string.
+    Json,
+    /// Timestamp, Duration: milliseconds in a long, floored; below one, the record is in `_raw` too.
+    Millis,
+}
+
+impl ColumnType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ColumnType::Default => "default",
+            ColumnType::Long => "long",
+            ColumnType::Int => "int",
+            ColumnType::Json => "json",
+            ColumnType::Millis => "millis",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +252,18 @@ impl std::fmt::Debug for Catalog {
             .field("kind", &self.kind)
             .field("properties", &self.properties.keys())
             .finish()
+    }
+}
+
+impl TableName {
+    /// A table as it is written: `orders` in the namespace given, or `bronze.orders`. The error follows what was written.
+    pub fn parse(text: &str, namespace: &[String]) -> Result<Self, String> {
+        names::table(text, namespace)
+    }
+
+    /// Where a table's rejected records go unless another table is named.
+    pub fn quarantine(&self) -> Self {
+        TableName { namespace: self.namespace.clone(), name: format!("{}__quarantine", self.name) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A TOML file read key by key: every key that is asked for is known, every other is a fault, and each fault has its
 //! line. Values are interpolated on the way out; messages quote what the file says, not what it stands for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -50,6 +50,8 @@ pub struct Section<'a> {
     known: RefCell<Vec<&'static str>>,
     /// Keys that are known, but not listed as such: those that a later version brings.
     silent: RefCell<Vec<&'static str>>,
+    /// Tables in this one have names that the user chose.
+    named_tables: Cell<bool>,
 }
 
 impl<'a> Section<'a> {
@@ -58,7 +60,15 @@ impl<'a> Section<'a> {
     }
 
     fn new(file: &'a File<'a>, table: &'a dyn TableLike, path: String, line: Option<usize>) -> Self {
-        Section { file, table, path, line, known: RefCell::default(), silent: RefCell::default() }
+        Section {
+            file,
+            table,
+            path,
+            line,
+            known: RefCell::default(),
+            silent: RefCell::default(),
+            named_tables: Cell::default(),
+        }
     }
 
     /// The key's whole name: `topics.orders.start`.
@@ -157,6 +167,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub fn flag(&self, key: &'static str) -> Option<Located<bool>> {
+        let item = self.item(key)?;
+        match item.as_bool() {
+            Some(value) => Some(Located { value, line: self.line_of(key) }),
+            None => self.wrong_type(key, item, "true or false"),
+        }
+    }
+
     /// A list of strings.
     pub fn list(&self, key: &'static str) -> Option<Located<Vec<String>>> {
         let item = self.item(key)?;
@@ -195,6 +213,16 @@ impl<'a> Section<'a> {
             }
         }
         sections
+    }
+
+    /// The tables in a table that has keys of its own as well; their keys are names that the user chose.
+    pub fn named_tables(&self) -> Vec<(String, Section<'a>)> {
+        self.named_tables.set(true);
+        let section = |(name, item): (&str, &'a Item)| {
+            let table = item.as_table_like()?;
+            Some((name.to_string(), Section::new(self.file, table, self.name(name), self.line_of(name))))
+        };
+        self.table.iter().filter_map(section).collect()
     }
 
     /// Properties with dots in their names, as strings; `a.b = 1` and `"a.b" = "1"` are the same.
@@ -241,11 +269,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Keys that are known whether they are there or not.
+    pub fn expects(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend(keys);
+    }
+
     /// Every key that nobody asked for is a fault.
     pub fn finish(&self) {
         let known = self.known.borrow();
         for (key, item) in self.table.iter() {
-            if known.contains(&key) || self.silent.borrow().contains(&key) {
+            let named = self.named_tables.get() && item.is_table_like();
+            if named || known.contains(&key) || self.silent.borrow().contains(&key) {
                 continue;
             }
             let mut message = if self.path.is_empty() {

@@ -81,6 +81,7 @@ fn the_example_is_a_good_project_and_shows_the_defaults() {
             place: String::new(),
             schema: SchemaSource::Registry,
             properties: BTreeMap::new(),
+            given: Given::default(),
             ..topic.clone()
         };
         format!("{topic:#?}")
@@ -197,11 +198,10 @@ fn keys_that_are_unknown_or_of_a_later_version() {
         ],
     );
     check_toml(
-        "[topics.a]\nmessage = 'a.B'\ncolumns.x.type = 'long'\nkey_message = 'a.K'\n[[topics.a.tables]]\nmessage = 'a.C'\n",
+        "[topics.a]\nmessage = 'a.B'\nkey_message = 'a.K'\n[[topics.a.tables]]\nmessage = 'a.C'\n",
         &[
-            "calve.toml:4: topics.a.columns is not supported yet: options of columns comes with a later version; remove the key",
-            "calve.toml:5: topics.a.key_message is not supported yet: …",
-            "calve.toml:6: topics.a.tables is not supported yet: …",
+            "calve.toml:4: topics.a.key_message is not supported yet: a schema for keys comes with a later version; remove the key",
+            "calve.toml:5: topics.a.tables is not supported yet: …",
         ],
     );
     check_toml(
@@ -215,8 +215,63 @@ fn keys_that_are_unknown_or_of_a_later_version() {
 }
 
 #[test]
+fn columns_by_path() {
+    let project = project(&[(
+        "calve.toml",
+        "kafka.bootstrap_servers = 'b:1'
+         [defaults]
+         message = 'a.B'
+         exclude = ['trace']
+         [defaults.columns]
+         trace.case_column = true
+         id = { type = 'long' }
+         [topics.a]
+         include = ['amount', 'id']
+         exclude = []
+         [topics.a.columns]
+         'amount.units' = { type = 'millis' }
+         amount.nanos.exclude = true
+         type.type.type = 'int'
+         id.type = 'default'
+         [topics.b]",
+    )]);
+    let (a, b) = (&project.topics["a"], &project.topics["b"]);
+    let none = ColumnOptions::default();
+    let typed = |kind| ColumnOptions { kind: Some(kind), ..none };
+    let case = ColumnOptions { case_column: Some(true), ..none };
+    let expected = [
+        ("amount.nanos", ColumnOptions { exclude: Some(true), ..none }),
+        ("amount.units", typed(ColumnType::Millis)),
+        ("id", typed(ColumnType::Default)),
+        ("trace", case),
+        ("type.type", typed(ColumnType::Int)),
+    ];
+    assert_eq!(a.columns, expected.map(|(path, options)| (path.to_string(), options)).into());
+    assert_eq!((&a.include, &a.exclude), (&vec!["amount".to_string(), "id".to_string()], &vec![]));
+    let expected = [("id", typed(ColumnType::Long)), ("trace", case)];
+    assert_eq!(b.columns, expected.map(|(path, options)| (path.to_string(), options)).into());
+    assert_eq!((&b.include, &b.exclude), (&vec![], &vec!["trace".to_string()]));
+}
+
+#[test]
+fn options_of_columns_that_are_wrong() {
+    check_toml(
+        "[topics.a]\nmessage = 'a.B'\ninclude = []\nexclude = 'x'\n[topics.a.columns]\n\"b.c\" = { type = 'lang' }\nd = { typ = 'long', exclude = 'yes' }\ne = 'long'\nf.case_column = 1\n",
+        &[
+            "calve.toml:4: topics.a.include names no column; leave it out to have all of them",
+            "calve.toml:5: topics.a.exclude must be a list of strings, not a string",
+            "calve.toml:7: topics.a.columns.\"b.c\".type = \"lang\" is none of default, long, int, json, millis; did you mean \"long\"?",
+            "calve.toml:8: topics.a.columns.d.exclude must be true or false, not a string",
+            "calve.toml:8: unknown key typ in [topics.a.columns.d]; did you mean `type`?",
+            "calve.toml:9: topics.a.columns.e must be a table, `[topics.a.columns.e]`, not a string",
+            "calve.toml:10: topics.a.columns.f.case_column must be true or false, not a whole number",
+        ],
+    );
+}
+
+#[test]
 fn framings_with_a_schema_id_need_no_registry() {
-    let topics = "kafka.bootstrap_servers = 'b'\n[defaults]\nmessage = 'a.B'\n[topics.a]\nframing = 'confluent'\n[topics.b]\nframing = 'header'\n";
+    let topics = "kafka.bootstrap_servers = 'b:1'\n[defaults]\nmessage = 'a.B'\n[topics.a]\nframing = 'confluent'\n[topics.b]\nframing = 'header'\n";
     let project = project(&[("calve.toml", topics)]);
     let framings: Vec<Framing> = project.topics.values().map(|topic| topic.framing).collect();
     assert_eq!(framings, [Framing::Confluent, Framing::Header]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::interpolate::plain;
 use super::reader::{Located, Section};
 use super::{
-    Catalog, Framing, Isolation, OnIncompatible, SchemaRegistry, SchemaSource, Start, TableName, Tombstones, Topic,
-    names, nearest, units,
+    Catalog, ColumnOptions, Framing, Given, Isolation, OnIncompatible, SchemaRegistry, SchemaSource, Start, TableName,
+    Tombstones, Topic, columns, names, nearest, units,
 };
 
 /// The keys of a topic as far as they are given: here, or in `[defaults]`.
@@ -31,6 +31,9 @@ pub struct Keys {
     columns_max: Option<Located<usize>>,
     json: Option<Located<Vec<String>>>,
     json_below: Option<Located<usize>>,
+    columns: BTreeMap<String, ColumnOptions>,
+    include: Option<Located<Vec<String>>>,
+    exclude: Option<Located<Vec<String>>>,
     properties: BTreeMap<String, Located<String>>,
     /// Keys that are there but wrong; nobody is told to add them.
     wrong: Vec<&'static str>,
@@ -84,9 +87,16 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
         columns_max: section.count("columns_max"),
         json: section.list("json"),
         json_below: section.count("json_below"),
+        columns: section.section("columns").map(columns::columns).unwrap_or_default(),
+        include: section.list("include"),
+        exclude: section.list("exclude"),
         properties: section.properties("properties"),
         wrong: Vec::new(),
     };
+    if let Some(include) = keys.include.take_if(|include| include.value.is_empty()) {
+        let remedy = "names no column; leave it out to have all of them";
+        section.file.fault(include.line, format!("{} {remedy}", section.name("include")));
+    }
     for (key, missing) in [
         ("message", keys.message.is_none()),
         ("schema", keys.schema.is_none()),
@@ -100,9 +110,6 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
     }
     for (key, what) in [
         ("tables", "one topic into several tables"),
-        ("columns", "options of columns"),
-        ("include", "choosing columns"),
-        ("exclude", "choosing columns"),
         ("key_message", "a schema for keys"),
         ("key_schema", "a schema for keys"),
         ("key_framing", "a schema for keys"),
@@ -175,15 +182,18 @@ pub fn topic(
             None
         }
     };
+    let given = Given {
+        table: own.table.is_some() || defaults.table.is_some(),
+        quarantine: own.quarantine.is_some() || defaults.quarantine.is_some(),
+        partition_by: own.partition_by.is_some() || defaults.partition_by.is_some(),
+    };
     let table = match own.table.or(defaults.table.clone()) {
         Some(text) => in_namespace("table", text),
         None => Some(TableName { namespace: namespace.clone(), name: names::table_of_topic(name) }),
     };
     let quarantine = match own.quarantine.or(defaults.quarantine.clone()) {
         Some(text) => in_namespace("quarantine", text),
-        None => table
-            .as_ref()
-            .map(|table| TableName { namespace: table.namespace.clone(), name: format!("{}__quarantine", table.name) }),
+        None => table.as_ref().map(TableName::quarantine),
     };
 
     let mut properties: BTreeMap<String, String> =
@@ -198,6 +208,12 @@ pub fn topic(
         }
     }
 
+    let mut columns = defaults.columns.clone();
+    for (path, options) in own.columns {
+        let known = columns.entry(path).or_default();
+        *known = columns::over(options, *known);
+    }
+
     Some(Topic {
         name: name.to_string(),
         place: match section.line {
@@ -210,6 +226,8 @@ pub fn topic(
         framing,
         table: table?,
         quarantine: quarantine?,
+        namespace,
+        given,
         start: own.start.or(defaults.start.clone()).map_or(Start::Earliest, |start| start.value),
         isolation: own
             .isolation
@@ -238,6 +256,9 @@ pub fn topic(
         columns_max: own.columns_max.or(defaults.columns_max.clone()).map_or(2000, |columns| columns.value),
         json: own.json.or(defaults.json.clone()).map_or(Vec::new(), |paths| paths.value),
         json_below: own.json_below.or(defaults.json_below.clone()).map(|depth| depth.value),
+        columns,
+        include: own.include.or(defaults.include.clone()).map(|paths| paths.value).unwrap_or_default(),
+        exclude: own.exclude.or(defaults.exclude.clone()).map(|paths| paths.value).unwrap_or_default(),
         properties,
     })
 }

@@ -5,11 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::choices::{Choices, Here, misfit};
 use super::columns::{self, Form, Layout};
 use super::mapping::{Fault, Leaf, Options};
-use super::metadata;
-use super::model::{Cardinality, Message, MessageId, Pool};
-use super::width;
+use super::model::{Cardinality, Field, Message, MessageId, Pool};
+use super::{metadata, width};
 
 /// Messages nested below the record's own, map entries counted: what a record may have, a schema may have.
 pub const DEPTH_MAX: usize = 100;
@@ -17,11 +17,17 @@ pub const DEPTH_MAX: usize = 100;
 /// Leaf columns are counted up to here.
 pub const LEAVES_COUNTED_MAX: u64 = 100_000;
 
-/// All faults of the message as a table; empty if it can be one.
-pub fn faults(pool: &Pool, message: MessageId, options: &Options) -> Vec<Fault> {
+/// What was chosen of the message's columns, or all that keeps it from being a table.
+pub fn choices(pool: &Pool, message: MessageId, options: &Options) -> Result<Choices, Vec<Fault>> {
+    let (choices, mut faults) = Choices::of(pool, message, options);
+    faults.extend(self::faults(pool, message, options, &choices));
+    if faults.is_empty() { Ok(choices) } else { Err(faults) }
+}
+
+fn faults(pool: &Pool, message: MessageId, options: &Options, choices: &Choices) -> Vec<Fault> {
     let full_name = pool.message(message).full_name.clone();
     let mut check = Check {
-        layout: Layout { pool, options, way: Vec::new(), path: Vec::new() },
+        layout: Layout::new(pool, options, choices),
         prefix: full_name.clone(),
         seen: HashSet::new(),
         chosen: HashSet::new(),
@@ -33,19 +39,21 @@ pub fn faults(pool: &Pool, message: MessageId, options: &Options) -> Vec<Fault> 
         Some(Form::Leaf(_)) => {}
         Some(Form::Struct(_)) | None => check.message(message, 0),
     }
+    let fields = &pool.message(message).fields;
+    if !fields.is_empty() && fields.iter().all(|field| Here::root(choices).field(field).is_none()) {
+        check.fault("all of its fields are left out; a table needs a column");
+    }
     let Check { leaves, chosen, mut faults, .. } = check;
     if leaves <= LEAVES_COUNTED_MAX {
         for path in options.json.iter().filter(|path| !chosen.contains(path.as_str())) {
-            faults.push(Fault {
-                path: full_name.clone(),
-                message: format!(
-                    "json names {path:?}, which is no field of a message that would otherwise be a struct; name fields from the topic's message down, as \"customer.address\""
-                ),
-            });
+            let message = format!(
+                "json names {path:?}, which is no field of a message that would otherwise be a struct; name fields from the topic's message down, as \"customer.address\""
+            );
+            faults.push(Fault { path: full_name.clone(), message, key: vec!["json".to_string()] });
         }
     }
     if faults.is_empty() && leaves > options.columns_max as u64 {
-        faults.push(Fault { path: full_name, message: width::fault(pool, message, options, leaves) });
+        faults.push(Fault::new(full_name, width::fault(pool, message, options, choices, leaves)));
     }
     faults
 }
@@ -68,11 +76,7 @@ impl<'a> Check<'a> {
     fn fault(&mut self, message: impl Into<String>) {
         let path =
             [&self.prefix].into_iter().chain(&self.layout.path).map(String::as_str).collect::<Vec<_>>().join(".");
-        self.faults.push(Fault { path, message: message.into() });
-    }
-
-    fn not_yet(&mut self, what: &str) {
-        self.fault(format!("{what}, which this version does not do yet"));
+        self.faults.push(Fault::new(path, message));
     }
 
     /// Walks a message's columns; the stack is bounded by [`DEPTH_MAX`].
@@ -86,50 +90,79 @@ impl<'a> Check<'a> {
             self.too_deep = true;
             return;
         }
-        let first = self.seen.insert(id);
+        // What calve.toml says of one place is judged there.
+        let first = self.seen.insert(id) || !self.layout.here().is_plain();
         if first {
-            self.options(message);
-        }
-        if message.fields.is_empty() {
-            self.leaves += 1;
+            self.names(message);
         }
         // An item of a MessageSet is a group around its message.
         let depth = depth + usize::from(message.message_set);
-        let mut names: HashMap<String, &str> = HashMap::new();
+        let before = self.leaves;
+        self.leaves += self.layout.cases(message).count() as u64;
         self.layout.way.push(id);
         for field in &message.fields {
             if self.leaves > LEAVES_COUNTED_MAX {
                 break;
             }
-            let name = field.column_name().into_owned();
-            if first && let Some(other) = names.insert(name.to_ascii_lowercase(), &field.name) {
-                let path = [&self.prefix].into_iter().chain(&self.layout.path);
-                let path = path.map(String::as_str).collect::<Vec<_>>().join(".");
-                self.fault(format!(
-                    "the fields {path}.{other} and {path}.{} have names that are equal ignoring case; engines cannot tell such columns apart: rename one",
-                    field.name
-                ));
+            let Some(form) = self.layout.down(field) else { continue };
+            let entry = usize::from(matches!(field.cardinality, Cardinality::Map { .. }));
+            self.leaves += entry as u64;
+            match form {
+                Form::Leaf(leaf) => self.leaf(leaf),
+                Form::Struct(inner) => self.message(inner, depth + entry + 1),
             }
-            let reserved = self.layout.path.is_empty() && metadata::is_reserved(&name);
-            self.layout.path.push(name);
-            if reserved {
+            self.layout.up();
+        }
+        self.layout.way.pop();
+        if self.leaves == before {
+            // `_present`
+            self.leaves += 1;
+        }
+    }
+
+    /// No two columns of a level are called the same, nor one like a column of calve's or Iceberg's; and the options
+    /// that the schema has for its fields fit them.
+    fn names(&mut self, message: &Message) {
+        let here = self.layout.here();
+        let mut names: HashMap<String, String> = HashMap::new();
+        let cases = self.layout.cases(message).map(|oneof| (None, columns::case_name(&message.oneofs[oneof].name)));
+        let fields = message.fields.iter().map(|field| (Some(field), field.column_name().into_owned()));
+        for (field, name) in fields.chain(cases.collect::<Vec<_>>()) {
+            self.layout.path.push(name.clone());
+            if let Some(why) = field.and_then(|field| self.misfit(here, field)) {
+                self.fault(why);
+            }
+            let is_column = field.is_none_or(|field| here.field(field).is_some());
+            if is_column && self.layout.path.len() == 1 && metadata::is_reserved(&name) {
                 self.fault(format!(
                     "the name is reserved for a column of calve or Iceberg ({}); rename the field",
                     metadata::RESERVED.join(" ")
                 ));
             }
-            if first && pool.calve_options.contains(&format!("{}.{}", message.full_name, field.name)) {
-                self.not_yet("an option (calve.v1.column) stands here");
-            }
-            let entry = usize::from(matches!(field.cardinality, Cardinality::Map { .. }));
-            self.leaves += entry as u64;
-            match self.layout.form(field.kind) {
-                Form::Leaf(leaf) => self.leaf(leaf),
-                Form::Struct(inner) => self.message(inner, depth + entry + 1),
-            }
             self.layout.path.pop();
+            if !is_column {
+                continue;
+            }
+            let lower = name.to_ascii_lowercase();
+            let name = field.map_or(name, |field| field.name.clone());
+            if let Some(other) = names.insert(lower, name.clone()) {
+                let path = [&self.prefix].into_iter().chain(&self.layout.path);
+                let path = path.map(String::as_str).collect::<Vec<_>>().join(".");
+                self.fault(format!(
+                    "the fields {path}.{other} and {path}.{name} have names that are equal ignoring case; engines cannot tell such columns apart: rename one"
+                ));
+            }
         }
-        self.layout.way.pop();
+    }
+
+    /// What is wrong with a field's own option.
+    fn misfit(&self, here: Here<'_>, field: &Field) -> Option<String> {
+        if field.options.exclude == Some(true) && field.options.kind.is_some() {
+            return Some("its option (calve.v1.column) has a type and excludes it; remove one of the two".to_string());
+        }
+        let wanted = here.field(field).filter(|wanted| !wanted.by_toml)?;
+        let why = misfit(self.layout.pool, field, wanted.kind)?;
+        Some(format!("its option (calve.v1.column): {why}"))
     }
 
     fn leaf(&mut self, leaf: Leaf) {
@@ -138,18 +171,6 @@ impl<'a> Check<'a> {
             let (path, options) = (&self.layout.path, self.layout.options);
             let named = options.json.iter().find(|named| path.iter().map(String::as_str).eq(named.split('.')));
             self.chosen.extend(named.map(String::as_str));
-        }
-    }
-
-    fn options(&mut self, message: &Message) {
-        let noted = &self.layout.pool.calve_options;
-        if noted.contains(&message.full_name) {
-            self.not_yet("an option (calve.v1.table) stands here");
-        }
-        for oneof in &message.oneofs {
-            if noted.contains(&format!("{}.{}", message.full_name, oneof.name)) {
-                self.not_yet(&format!("an option (calve.v1.oneof) stands at its oneof {}", oneof.name));
-            }
         }
     }
 }

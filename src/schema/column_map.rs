@@ -7,8 +7,11 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::mapping::CASE;
+
 /// A path of field numbers from the topic's message down. Lists do not count; a map's key is field 1 of its entry and
-/// the value field 2, as on the wire; 0 is a column that no field fills (`_present`, a well-known topic's `value`).
+/// the value field 2, as on the wire; 0 is a column that no field fills (`_present`, a well-known topic's `value`); a
+/// oneof's case column has the number of a member of it plus 2^29, above all field numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NumberPath(pub Vec<u32>);
 
@@ -17,6 +20,11 @@ impl NumberPath {
         let mut numbers = self.0.clone();
         numbers.push(number);
         NumberPath(numbers)
+    }
+
+    /// Whether it leads to a oneof's case column, which no field of the message is.
+    pub fn is_case(&self) -> bool {
+        self.0.last().is_some_and(|number| *number >= CASE)
     }
 }
 

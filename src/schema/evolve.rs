@@ -10,8 +10,9 @@ use iceberg::spec::{
 };
 
 use super::build::Build;
+use super::choices::Choices;
 use super::column_map::{ColumnMap, Entry, NumberPath};
-use super::mapping::{self, Column, Fault, Leaf, Mapping, Options, Shape, Struct};
+use super::mapping::{self, CASE, Column, Fault, IN_MILLIS, Leaf, Mapping, Options, Shape, Struct};
 use super::metadata::{self, Ids};
 use super::model::{MessageId, Pool};
 use super::names::{self, Claim};
@@ -110,7 +111,7 @@ impl Mapping {
         let comparison = compare(pool, message, options, table);
         comparison.evolution.ok_or_else(|| {
             let refused = comparison.changes.into_iter().filter(|change| change.verdict == Verdict::Refused);
-            refused.map(|change| Fault { path: change.path, message: change.what }).collect()
+            refused.map(|change| Fault::new(change.path, change.what)).collect()
         })
     }
 }
@@ -128,17 +129,20 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
         let change = |fault: Fault| Change { verdict: Verdict::Refused, path: fault.path, what: fault.message };
         Comparison { changes: faults.into_iter().map(change).collect(), evolution: None }
     };
-    let mut faults = check::faults(&pool, message, options);
+    let (choices, mut faults) = match check::choices(&pool, message, options) {
+        Ok(choices) => (choices, Vec::new()),
+        Err(faults) => (Choices::default(), faults),
+    };
     let full_name = &pool.message(message).full_name;
     if table.message != *full_name {
         let message =
             format!("the table holds {}; a topic's table is for one message, name another table", table.message);
-        faults.push(Fault { path: full_name.clone(), message });
+        faults.push(Fault::new(full_name, message));
     }
     let (own, kafka, raw) = match split_own(&table.schema) {
         Ok(parts) => parts,
         Err(message) => {
-            faults.push(Fault { path: full_name.clone(), message });
+            faults.push(Fault::new(full_name, message));
             return refused(faults);
         }
     };
@@ -153,7 +157,7 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
         path: vec![full_name.clone()],
         changes: Vec::new(),
     };
-    let wanted = columns::of_topic(&pool, message, options);
+    let wanted = columns::of_topic(&pool, message, options, &choices);
     let (mut fields, columns) = merge.level(wanted, &own, &NumberPath::default());
     fields.extend([kafka, raw]);
     let Merge { build, changes, .. } = merge;
@@ -261,6 +265,7 @@ impl Merge<'_> {
         parent: &NumberPath,
     ) -> (Vec<NestedFieldRef>, Vec<Column>) {
         self.settle_present(&mut wanted, fields, parent);
+        self.settle_cases(&mut wanted, fields, parent);
         let mut slots: Vec<Slot> = fields.iter().map(retired).collect();
         // Where the previous declared field's column stands: a new one goes behind it.
         let mut behind: Option<i32> = None;
@@ -297,6 +302,46 @@ impl Merge<'_> {
         wanted.retain(|column| column.shape != Shape::Leaf(Leaf::Present));
         if there {
             wanted.insert(0, columns::present());
+        }
+    }
+
+    /// A oneof's case column is the one of that name, or else of any of its members: a oneof may be renamed, and its
+    /// members may come and go.
+    fn settle_cases(&self, wanted: &mut [Column], fields: &[NestedFieldRef], parent: &NumberPath) {
+        let mut known: Vec<(u32, &str)> = Vec::new();
+        for (path, entry) in self.build.map.iter() {
+            if let Some((number, above)) = path.0.split_last()
+                && above == parent.0.as_slice()
+                && *number > CASE
+                && let Some(field) = fields.iter().find(|field| field.id == entry.id)
+            {
+                known.push((*number, &field.name));
+            }
+        }
+        let pool = self.build.pool;
+        let members = |column: &Column| match column.shape {
+            Shape::Leaf(Leaf::Case(message, oneof)) => {
+                let members = pool.message(message).fields.iter();
+                let members = members.filter(|field| field.oneof == Some(oneof as usize)).map(|field| field.number);
+                Some(members.collect::<Vec<u32>>())
+            }
+            _ => None,
+        };
+        let mut open: Vec<(&mut Column, Vec<u32>)> = Vec::new();
+        for column in wanted {
+            if let Some(members) = members(column) {
+                open.push((column, members));
+            }
+        }
+        open.retain_mut(|(column, _)| {
+            let Some(at) = known.iter().position(|(_, name)| *name == column.name) else { return true };
+            column.number = known.remove(at).0;
+            false
+        });
+        for (column, members) in open {
+            if let Some(at) = known.iter().position(|(number, _)| members.contains(&(number - CASE))) {
+                column.number = known.remove(at).0;
+            }
         }
     }
 
@@ -439,6 +484,9 @@ impl Merge<'_> {
             if is_json(&old) != is_json(&new) {
                 return Err(Mismatch(format!("the column held {} and the field is {}", held(&old), held(&new))));
             }
+            if old.ends_with(IN_MILLIS) != new.ends_with(IN_MILLIS) {
+                return Err(Mismatch(format!("the column was {old} and would be {new}: older rows would be misread")));
+            }
             let readable = reads(&old, &new);
             if !readable && !self.options.records_name_schema {
                 return Err(Mismatch(format!(
@@ -513,9 +561,7 @@ fn split_group(kind: Option<&str>) -> (Option<&str>, bool) {
 fn is_message(shape: &Shape) -> bool {
     match shape {
         Shape::Struct(_) => true,
-        Shape::Leaf(leaf) => {
-            matches!(leaf, Leaf::Timestamp(_) | Leaf::Duration(_) | Leaf::Date(_) | Leaf::Wrapper(..) | Leaf::Json(_))
-        }
+        Shape::Leaf(leaf) => leaf.message().is_some(),
         Shape::List(element) => is_message(element),
         Shape::Map { .. } => false,
     }

@@ -14,7 +14,7 @@ use super::metadata::Ids;
 use super::model::{EnumId, Kind, MessageId, Pool};
 use super::well_known::{self, JsonForm};
 use super::{check, columns};
-use crate::config::{OnIncompatible, SchemaSource, Topic};
+use crate::config::{ColumnOptions, OnIncompatible, SchemaSource, Topic};
 
 /// The table property that pins how columns are to be read, and the version that this code writes.
 pub const VERSION_PROPERTY: &str = "calve.mapping";
@@ -50,6 +50,27 @@ pub struct Options {
     pub on_incompatible: OnIncompatible,
     /// Whether every record is read with the schema that it was written with.
     pub records_name_schema: bool,
+    /// What is said of single columns, by path, as in [`Topic::columns`].
+    pub columns: BTreeMap<String, ColumnOptions>,
+    /// Paths of the columns that are wanted; all if there is none.
+    pub include: Vec<String>,
+    /// Paths of what of these is not wanted.
+    pub exclude: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            columns_max: 2000,
+            json: Vec::new(),
+            json_below: None,
+            on_incompatible: OnIncompatible::Halt,
+            records_name_schema: false,
+            columns: BTreeMap::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+        }
+    }
 }
 
 impl From<&Topic> for Options {
@@ -61,6 +82,9 @@ impl From<&Topic> for Options {
             on_incompatible: topic.on_incompatible,
             // A schema id alone does not do: without the registry all records are read with the one schema.
             records_name_schema: topic.schema == SchemaSource::Registry,
+            columns: topic.columns.clone(),
+            include: topic.include.clone(),
+            exclude: topic.exclude.clone(),
         }
     }
 }
@@ -71,6 +95,15 @@ pub struct Fault {
     /// The message's full name and the field's path in it: `shop.v1.Order.customer.name`.
     pub path: String,
     pub message: String,
+    /// The topic's key in calve.toml that it is about, its parts from the outside in; none if it is about the message.
+    pub key: Vec<String>,
+}
+
+impl Fault {
+    /// A fault of the message.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Fault { path: path.into(), message: message.into(), key: Vec::new() }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -84,11 +117,8 @@ impl std::error::Error for Fault {}
 impl Mapping {
     /// The table that a message becomes where there is none yet: every fault, or the columns with fresh ids.
     pub fn create(pool: Arc<Pool>, message: MessageId, options: &Options) -> Result<Mapping, Vec<Fault>> {
-        let faults = check::faults(&pool, message, options);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let columns = columns::of_topic(&pool, message, options);
+        let choices = check::choices(&pool, message, options)?;
+        let columns = columns::of_topic(&pool, message, options, &choices);
         let mut build = Build { pool: &pool, ids: Ids::after(0), map: ColumnMap::default() };
         let fields = build.table(&columns);
         let column_map = build.map;
@@ -118,10 +148,10 @@ impl Mapping {
                 let (iceberg, arrow) = (Arc::new(iceberg), Arc::new(arrow));
                 Ok(Mapping { pool, message, columns, iceberg, arrow, column_map })
             }
-            Err(e) => Err(vec![Fault {
-                path: pool.message(message).full_name.clone(),
-                message: format!("its columns are not an Iceberg schema: {}", e.message()),
-            }]),
+            Err(e) => Err(vec![Fault::new(
+                &pool.message(message).full_name,
+                format!("its columns are not an Iceberg schema: {}", e.message()),
+            )]),
         }
     }
 }
@@ -131,7 +161,8 @@ impl Mapping {
 pub struct Column {
     pub name: String,
     /// The field's number in its message; `0` for a column that no field fills (`_present`, a dropped field's column,
-    /// the `value` of a topic whose message is itself a well-known type).
+    /// the `value` of a topic whose message is itself a well-known type). Of a oneof's case column, [`CASE`] and the
+    /// number of a member.
     pub number: u32,
     pub shape: Shape,
     /// On the wire, the field's values are groups: messages in delimited encoding.
@@ -152,6 +183,9 @@ impl Column {
 
 /// In the column map: a message in delimited encoding, which no reader takes for a length-prefixed one.
 pub(super) const GROUP: &str = "group";
+
+/// Added to the number of the member that a oneof's case column goes by in paths: above all field numbers.
+pub const CASE: u32 = 1 << 29;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
@@ -181,10 +215,16 @@ pub enum Leaf {
     EnumNumber(EnumId),
     /// google.protobuf.Timestamp → timestamptz, µs.
     Timestamp(MessageId),
+    /// The same as µs, or floored ms, since 1970 → long.
+    TimestampLong(MessageId, Unit),
     /// google.protobuf.Duration → long, µs.
     Duration(MessageId),
+    /// The same as floored ms → long.
+    DurationMillis(MessageId),
     /// One of the nine wrappers → its scalar.
     Wrapper(MessageId, Kind),
+    /// google.protobuf.UInt64Value as long, as [`UnsignedAsLong`](Leaf::UnsignedAsLong).
+    WrapperAsLong(MessageId),
     /// google.type.Date → date.
     Date(MessageId),
     /// A message as Protobuf JSON → string: google.protobuf.Struct, Value and ListValue, a message inside itself, and
@@ -192,8 +232,19 @@ pub enum Leaf {
     Json(MessageId),
     /// The boolean that says that an empty message was there.
     Present,
+    /// The name of the member that is set, of a oneof (index into [`Message::oneofs`](super::model::Message::oneofs)).
+    Case(MessageId, u32),
     /// A column that no field of the message fills any more: always null. Its type is the table's.
     Retired,
+}
+
+/// In the column map, behind the kind of a column that counts milliseconds.
+pub(super) const IN_MILLIS: &str = " in milliseconds";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Micros,
+    Millis,
 }
 
 impl Shape {
@@ -221,8 +272,12 @@ impl Leaf {
     pub fn iceberg_type(self) -> Option<PrimitiveType> {
         Some(match self {
             Leaf::Scalar(kind) | Leaf::Wrapper(_, kind) => scalar_type(kind),
-            Leaf::UnsignedAsLong(_) | Leaf::Duration(_) => PrimitiveType::Long,
-            Leaf::EnumName(_) | Leaf::Json(_) => PrimitiveType::String,
+            Leaf::UnsignedAsLong(_)
+            | Leaf::TimestampLong(..)
+            | Leaf::Duration(_)
+            | Leaf::DurationMillis(_)
+            | Leaf::WrapperAsLong(_) => PrimitiveType::Long,
+            Leaf::EnumName(_) | Leaf::Json(_) | Leaf::Case(..) => PrimitiveType::String,
             Leaf::EnumNumber(_) => PrimitiveType::Int,
             Leaf::Timestamp(_) => PrimitiveType::Timestamptz,
             Leaf::Date(_) => PrimitiveType::Date,
@@ -231,17 +286,45 @@ impl Leaf {
         })
     }
 
+    /// The message type that it is one value of.
+    pub fn message(self) -> Option<MessageId> {
+        match self {
+            Leaf::Timestamp(id)
+            | Leaf::TimestampLong(id, _)
+            | Leaf::Duration(id)
+            | Leaf::DurationMillis(id)
+            | Leaf::Wrapper(id, _)
+            | Leaf::WrapperAsLong(id)
+            | Leaf::Date(id)
+            | Leaf::Json(id) => Some(id),
+            Leaf::Scalar(_)
+            | Leaf::UnsignedAsLong(_)
+            | Leaf::EnumName(_)
+            | Leaf::EnumNumber(_)
+            | Leaf::Present
+            | Leaf::Case(..)
+            | Leaf::Retired => None,
+        }
+    }
+
     fn wire_kind(self, pool: &Pool) -> Option<String> {
         Some(match self {
             Leaf::Scalar(kind) | Leaf::UnsignedAsLong(kind) => kind.name(pool).to_string(),
             Leaf::EnumName(_) | Leaf::EnumNumber(_) => "enum".to_string(),
-            Leaf::Timestamp(id) | Leaf::Duration(id) | Leaf::Date(id) | Leaf::Wrapper(id, _) => {
-                pool.message(id).full_name.clone()
+            Leaf::Timestamp(id)
+            | Leaf::TimestampLong(id, Unit::Micros)
+            | Leaf::Duration(id)
+            | Leaf::Date(id)
+            | Leaf::Wrapper(id, _)
+            | Leaf::WrapperAsLong(id) => pool.message(id).full_name.clone(),
+            Leaf::TimestampLong(id, Unit::Millis) | Leaf::DurationMillis(id) => {
+                format!("{}{IN_MILLIS}", pool.message(id).full_name)
             }
             Leaf::Json(id) => match well_known::json_form(pool, id) {
                 JsonForm::Struct | JsonForm::Value | JsonForm::ListValue => pool.message(id).full_name.clone(),
                 _ => JSON.to_string(),
             },
+            Leaf::Case(..) => "oneof".to_string(),
             Leaf::Present | Leaf::Retired => return None,
         })
     }

@@ -18,16 +18,20 @@ pub mod well_known;
 mod adopt;
 mod build;
 mod check;
+mod choices;
 mod columns;
 mod comments;
 mod lenient;
 mod names;
+mod options;
 mod places;
 mod protoc;
 mod protos;
 mod resolve;
+mod settle;
 mod width;
 
+pub use settle::settle;
 pub use source::load;
 
 #[cfg(test)]

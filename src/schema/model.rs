@@ -4,8 +4,10 @@
 //! and openness. Nothing here refers to a descriptor crate.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use crate::config::ColumnOptions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u32);
@@ -20,8 +22,6 @@ pub struct Pool {
     pub enums: Vec<Enum>,
     /// Full name without a leading dot → message.
     pub message_by_name: HashMap<String, MessageId>,
-    /// Full names of the messages, fields and oneofs that carry an option of `calve/v1/options.proto`.
-    pub calve_options: HashSet<String>,
 }
 
 impl Pool {
@@ -49,6 +49,16 @@ pub struct Message {
     /// The leading comment in the source, where the schema source has comments.
     pub doc: Option<String>,
     pub place: Place,
+    pub table: Option<TableOptions>,
+}
+
+/// What `(calve.v1.table)` says of the table that a message is written to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableOptions {
+    pub name: Option<String>,
+    pub partition_by: Vec<String>,
+    pub sort_by: Vec<String>,
+    pub description: Option<String>,
 }
 
 /// Where a message is declared: what the message indexes of a registry's framing count.
@@ -74,6 +84,8 @@ impl Message {
 pub struct Oneof {
     pub name: String,
     pub doc: Option<String>,
+    /// `(calve.v1.oneof).case_column`.
+    pub case_column: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +102,8 @@ pub struct Field {
     /// Repeated scalars: how this schema's writers encode them. Readers take both.
     pub packed: bool,
     pub doc: Option<String>,
+    /// `(calve.v1.column)`.
+    pub options: ColumnOptions,
 }
 
 impl Field {

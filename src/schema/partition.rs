@@ -17,13 +17,13 @@ pub fn parse(fields: &[String], schema: &Schema) -> Result<UnboundPartitionSpec,
     for text in fields {
         match parse_one(text, schema, &parsed) {
             Ok(field) => parsed.push(field),
-            Err(message) => faults.push(Fault { path: format!("partition field {text:?}"), message }),
+            Err(message) => faults.push(Fault::new(format!("partition field {text:?}"), message)),
         }
     }
     if !faults.is_empty() {
         return Err(faults);
     }
-    let all = |message: String| vec![Fault { path: "partition_by".to_string(), message }];
+    let all = |message: String| vec![Fault::new("partition_by", message)];
     let mut builder = UnboundPartitionSpec::builder().with_spec_id(0);
     for field in parsed {
         builder = builder

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail};
-use buffa::{DecodeOptions, ExtensionSet};
+use buffa::DecodeOptions;
 use buffa_descriptor::features::{EnumType, FieldPresence};
 use buffa_descriptor::generated::descriptor::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet,
@@ -17,10 +17,7 @@ use super::comments::Comments;
 use super::model::{
     Cardinality, Enum, EnumId, EnumValue, Field, Kind, Message, MessageId, Oneof, Place, Pool, Presence,
 };
-use super::places;
-
-/// The extension number of calve's own options, in FieldOptions, MessageOptions and OneofOptions alike.
-const CALVE_OPTION: u32 = 58610;
+use super::{options, places};
 
 /// Decoded descriptors are several times wider than their bytes; a schema of a thousand files fits well below this.
 const DECODED_BYTES_MAX: usize = 1 << 30;
@@ -128,7 +125,6 @@ impl<'a> Resolver<'a> {
     fn resolve(&self) -> Result<Pool> {
         let mut pool = Pool::default();
         for message in self.descriptors.messages() {
-            self.note_options(message, &mut pool.calve_options);
             let resolved = self.message(message).with_context(|| format!("message {}", message.full_name()))?;
             pool.messages.push(resolved);
         }
@@ -141,17 +137,18 @@ impl<'a> Resolver<'a> {
         let full_name = message.full_name();
         let mut oneofs = Vec::new();
         // Index into the descriptor's oneofs → index into ours, which leave out proto3 optional's synthetic ones.
-        let declared: Vec<Option<usize>> = message
-            .oneofs()
-            .iter()
-            .map(|oneof| {
-                (!oneof.is_synthetic()).then(|| {
-                    let doc = self.comments.get(&format!("{full_name}.{}", oneof.name()));
-                    oneofs.push(Oneof { name: oneof.name().to_string(), doc });
-                    oneofs.len() - 1
-                })
-            })
-            .collect();
+        let mut declared: Vec<Option<usize>> = Vec::new();
+        for oneof in message.oneofs() {
+            let name = oneof.name();
+            if oneof.is_synthetic() {
+                declared.push(None);
+                continue;
+            }
+            let case_column = options::case_column(oneof.options()).with_context(|| format!("oneof {name}"))?;
+            let doc = self.comments.get(&format!("{full_name}.{name}"));
+            declared.push(Some(oneofs.len()));
+            oneofs.push(Oneof { name: name.to_string(), doc, case_column });
+        }
         let mut fields = Vec::with_capacity(message.fields().len());
         for field in message.fields() {
             let doc = self.comments.get(&format!("{full_name}.{}", field.name()));
@@ -176,7 +173,8 @@ impl<'a> Resolver<'a> {
         }
         let place = self.places.get(full_name).cloned().unwrap_or_default();
         let doc = self.comments.get(full_name);
-        Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc, place })
+        let table = options::table(message.options())?;
+        Ok(Message { full_name: full_name.to_string(), fields, oneofs, message_set, doc, place, table })
     }
 
     fn field(
@@ -209,6 +207,7 @@ impl<'a> Resolver<'a> {
             extension: false,
             packed: field.is_packed(),
             doc,
+            options: options::column(field.options()).with_context(|| format!("field {name}"))?,
         })
     }
 
@@ -230,28 +229,6 @@ impl<'a> Resolver<'a> {
         let name = self.descriptors.enumeration(index).full_name();
         self.enums.get(name).copied().with_context(|| format!("enum {name} is not in the descriptor set"))
     }
-
-    /// The full names of the message, its fields and oneofs that carry an option of calve's own.
-    fn note_options(&self, message: &MessageDescriptor, noted: &mut HashSet<String>) {
-        let full_name = message.full_name();
-        if message.options().is_some_and(is_annotated) {
-            noted.insert(full_name.to_string());
-        }
-        for field in message.fields() {
-            if field.options().is_some_and(is_annotated) {
-                noted.insert(format!("{full_name}.{}", field.name()));
-            }
-        }
-        for oneof in message.oneofs() {
-            if oneof.options().is_some_and(is_annotated) {
-                noted.insert(format!("{full_name}.{}", oneof.name()));
-            }
-        }
-    }
-}
-
-fn is_annotated(options: &impl ExtensionSet) -> bool {
-    options.unknown_fields().iter().any(|field| field.number == CALVE_OPTION)
 }
 
 fn enumeration(descriptor: &EnumDescriptor) -> Enum {

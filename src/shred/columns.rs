@@ -281,11 +281,21 @@ impl List {
 }
 
 /// Which member of a oneof the current row has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Oneof {
     pub touched: usize,
     pub member: u32,
     pub space: u32,
+    /// Column of [`Columns::i32s`] for the member's number; [`Oneof::NO_CASE`] if there is none.
+    pub case: u32,
+}
+
+impl Oneof {
+    pub const NO_CASE: u32 = u32::MAX;
+
+    pub fn new(space: u32) -> Self {
+        Oneof { touched: 0, member: 0, space, case: Oneof::NO_CASE }
+    }
 }
 
 /// All columns of a table, by kind.

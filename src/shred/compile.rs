@@ -9,7 +9,7 @@ use super::enums::Enumeration;
 use super::json;
 use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root};
 use super::wire;
-use crate::schema::mapping::{Column, Leaf, Mapping, Shape};
+use crate::schema::mapping::{Column, Leaf, Mapping, Shape, Unit};
 use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, MessageId, Pool, Presence};
 
 /// Tags below this find their field through a table; the others by bisection.
@@ -68,8 +68,8 @@ struct Compiler<'a> {
     pool: &'a Pool,
     plan: Plan,
     columns: Columns,
-    /// Enumerations compiled so far.
-    enums: Vec<EnumId>,
+    /// What the plan's enumerations are of; none for a oneof's members.
+    enums: Vec<Option<EnumId>>,
 }
 
 /// A value's op (with what a group holds, and a wrapper's inner one), column, enumeration or node, and array.
@@ -99,13 +99,7 @@ impl Compiler<'_> {
                 let (node, children) = self.message(shape.message, &shape.columns, fields, 0, "")?;
                 Some((Root::Struct(index, node), Output::Struct { column: index, fields: fields.clone(), children }))
             }
-            Shape::Leaf(
-                leaf @ (Leaf::Timestamp(id)
-                | Leaf::Duration(id)
-                | Leaf::Date(id)
-                | Leaf::Wrapper(id, _)
-                | Leaf::Json(id)),
-            ) if *id == mapping.message => {
+            Shape::Leaf(leaf) if leaf.message() == Some(mapping.message) => {
                 let value = self.leaf(*leaf, arrow.data_type(), 0, true, &column.name)?;
                 let field = field(0, &value, value.op, 0);
                 Some((Root::Leaf(Box::new(field)), value.output))
@@ -133,7 +127,7 @@ impl Compiler<'_> {
                 what: "a row with more than 65,534 oneofs".into(),
             });
         }
-        self.columns.oneofs.extend(definition.oneofs.iter().map(|_| Oneof { space, ..Oneof::default() }));
+        self.columns.oneofs.extend(definition.oneofs.iter().map(|_| Oneof::new(space)));
         let mut fields = Vec::new();
         let mut outputs = Vec::new();
         let mut required = Vec::new();
@@ -143,6 +137,10 @@ impl Compiler<'_> {
             let (Some(source), false) = (source, column.shape == Shape::Leaf(Leaf::Retired)) else {
                 outputs.push(match column.shape {
                     Shape::Leaf(Leaf::Present) => Output::Present,
+                    Shape::Leaf(Leaf::Case(id, oneof)) if id == message => {
+                        let names = Enumeration::of_members(definition, oneof as usize);
+                        self.case(oneofs + oneof as usize, names, arrow.data_type(), space, &here)?
+                    }
                     _ => Output::Null { data_type: arrow.data_type().clone() },
                 });
                 continue;
@@ -161,6 +159,15 @@ impl Compiler<'_> {
             fields.extend(ways.into_iter().enumerate().map(|(way, field)| (way, field, name.clone())));
             outputs.push(output);
         }
+        for source in definition.fields.iter().filter(|source| source.oneof.is_some()) {
+            if let Some(oneof) = source.oneof
+                && !columns.iter().any(|column| column.number == source.number)
+            {
+                let mut field = self.skipped(source, &join(path, &source.name))?;
+                field.oneof = (oneofs + oneof) as u16;
+                fields.push((0, field, source.name.as_str().into()));
+            }
+        }
         // Writers emit fields by number; the second ways to write a field stand apart, behind the end.
         fields.sort_by_key(|(way, field, _)| (*way, field.number));
         if definition.message_set {
@@ -174,6 +181,41 @@ impl Compiler<'_> {
             node.items = Some(items.map(|(field, index)| (field.number, index)).collect());
         }
         Ok((node, outputs))
+    }
+
+    /// The column of names that says which member of a oneof is set.
+    fn case(
+        &mut self,
+        oneof: usize,
+        names: Enumeration,
+        arrow: &DataType,
+        space: u32,
+        path: &str,
+    ) -> Result<Output, Error> {
+        if *arrow != DataType::Utf8 {
+            return Err(mismatch(path, format!("a column of type {arrow}")));
+        }
+        let column = push(&mut self.columns.i32s, Primitive::new(space, true));
+        self.enums.push(None);
+        let enumeration = push(&mut self.plan.enums, names);
+        self.columns.oneofs[oneof].case = column;
+        self.plan.enum_columns.push((column, enumeration));
+        Ok(Output::EnumName { column, enumeration })
+    }
+
+    /// A member of a oneof that no column is wanted of: set, it clears the others.
+    fn skipped(&mut self, source: &ProtoField, path: &str) -> Result<Field, Error> {
+        let (op, inner, node) = match source.kind {
+            Kind::Enum(id) if self.pool.enumeration(id).closed => {
+                (Op::SkipVarint, Op::EnumClosed, self.enumeration(id))
+            }
+            Kind::Enum(_) => (Op::SkipVarint, Op::End, 0),
+            Kind::Message(_) => (Op::SkipLength, Op::End, 0),
+            Kind::Group(_) => (Op::SkipGroup, Op::End, 0),
+            kind => (scalar(kind, path)?.skip(), Op::End, 0),
+        };
+        let value = Value { op, content: op, inner, column: 0, node, output: Output::Present };
+        Ok(Field { op: Op::Member, ..field(source.number, &value, op, 0) })
     }
 
     fn node(
@@ -338,16 +380,9 @@ impl Compiler<'_> {
                 let output = Output::Struct { column, fields: fields.clone(), children };
                 Ok(Value { op: Op::Message, content: Op::Message, inner: Op::End, column, node, output })
             }
-            (
-                Kind::Message(id),
-                Shape::Leaf(
-                    leaf @ (Leaf::Timestamp(of)
-                    | Leaf::Duration(of)
-                    | Leaf::Date(of)
-                    | Leaf::Wrapper(of, _)
-                    | Leaf::Json(of)),
-                ),
-            ) if id == *of => self.leaf(*leaf, arrow, space, nullable, path),
+            (Kind::Message(id), Shape::Leaf(leaf)) if leaf.message() == Some(id) => {
+                self.leaf(*leaf, arrow, space, nullable, path)
+            }
             (Kind::Enum(id), Shape::Leaf(leaf @ (Leaf::EnumName(of) | Leaf::EnumNumber(of)))) if id == *of => {
                 self.leaf(*leaf, arrow, space, nullable, path)
             }
@@ -366,14 +401,15 @@ impl Compiler<'_> {
             Leaf::EnumName(id) | Leaf::EnumNumber(id) => {
                 (if self.pool.enumeration(id).closed { Op::EnumClosed } else { Op::EnumOpen }, Op::End)
             }
-            Leaf::Timestamp(_) => (Op::Timestamp, Op::End),
+            Leaf::Timestamp(_) | Leaf::TimestampLong(_, Unit::Micros) => (Op::Timestamp, Op::End),
+            Leaf::TimestampLong(_, Unit::Millis) => (Op::Timestamp, Op::Millis),
             Leaf::Duration(_) => (Op::Duration, Op::End),
+            Leaf::DurationMillis(_) => (Op::Duration, Op::Millis),
             Leaf::Date(_) => (Op::Date, Op::End),
-            // A wrapper's uint64 follows the table's column type.
-            Leaf::Wrapper(_, Kind::Uint64) if *arrow == DataType::Int64 => (Op::Wrapper, Op::Uint64Long),
             Leaf::Wrapper(_, kind) => (Op::Wrapper, scalar(kind, path)?),
+            Leaf::WrapperAsLong(_) => (Op::Wrapper, Op::Uint64Long),
             Leaf::Json(_) => (Op::Json, Op::End),
-            Leaf::UnsignedAsLong(_) | Leaf::Present | Leaf::Retired => {
+            Leaf::UnsignedAsLong(_) | Leaf::Present | Leaf::Case(..) | Leaf::Retired => {
                 return Err(mismatch(path, "no field fills such a column"));
             }
         };
@@ -418,10 +454,10 @@ impl Compiler<'_> {
     }
 
     fn enumeration(&mut self, id: EnumId) -> u32 {
-        if let Some(index) = self.enums.iter().position(|known| *known == id) {
+        if let Some(index) = self.enums.iter().position(|known| *known == Some(id)) {
             return index as u32;
         }
-        self.enums.push(id);
+        self.enums.push(Some(id));
         push(&mut self.plan.enums, Enumeration::new(self.pool.enumeration(id)))
     }
 }

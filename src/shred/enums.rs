@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::unchecked;
-use crate::schema::model::Enum;
+use crate::schema::model::{Enum, Message};
 
 /// Names of numbers: in a table where the numbers lie close together, in a map otherwise.
 #[derive(Clone, Debug)]
@@ -21,13 +21,24 @@ pub struct Enumeration {
 
 impl Enumeration {
     pub fn new(definition: &Enum) -> Self {
+        Enumeration::of(definition.values.iter().map(|value| (value.number, value.name.as_str())))
+    }
+
+    /// The names of a oneof's members by their field numbers.
+    pub fn of_members(message: &Message, oneof: usize) -> Self {
+        let members = message.fields.iter().filter(|field| field.oneof == Some(oneof));
+        // Field numbers are below 2^29.
+        Enumeration::of(members.map(|member| (member.number as i32, member.name.as_str())))
+    }
+
+    fn of<'a>(values: impl Iterator<Item = (i32, &'a str)>) -> Self {
         let mut names = String::new();
         let mut by_number: HashMap<i32, Range<usize>> = HashMap::new();
-        for value in &definition.values {
+        for (number, name) in values {
             // Of aliases, the first one declared is the name.
-            by_number.entry(value.number).or_insert_with(|| {
+            by_number.entry(number).or_insert_with(|| {
                 let start = names.len();
-                names.push_str(&value.name);
+                names.push_str(name);
                 start..names.len()
             });
         }

@@ -159,7 +159,7 @@ impl<'a> Normalizer<'a> {
             let (mut start, mut value_end) = (next, stop);
             match tag & 7 {
                 wire::LENGTH => start = wire::length(self.buffer, next, end).map_err(|code| here(self, code))?.0,
-                wire::START_GROUP => {
+                wire::START_GROUP if field.value_op() != Op::SkipGroup => {
                     let group = wire::group(self.buffer, next, end, tag >> 3, depth + 1);
                     value_end = group.map_err(|code| here(self, code))?.0;
                 }

@@ -80,6 +80,15 @@ pub enum Op {
     Map,
     /// A member of a oneof; [`Field::element`] says what it is.
     Member,
+    // Values that no column is wanted of, by their wire types: skipped. Only members of oneofs, since they clear the
+    // others; any other field without a column is as good as unknown.
+    SkipVarint,
+    SkipFixed64,
+    SkipLength,
+    SkipGroup,
+    SkipFixed32,
+    /// Of a time: its column has milliseconds.
+    Millis,
     /// The end of a node's declared fields: matches no tag.
     End,
 }
@@ -96,9 +105,11 @@ impl Op {
             | Op::Uint64
             | Op::Uint64Long
             | Op::EnumOpen
-            | Op::EnumClosed => wire::VARINT,
-            Op::Fixed32 | Op::Sfixed32 | Op::Float => wire::FIXED32,
-            Op::Fixed64 | Op::Fixed64Long | Op::Sfixed64 | Op::Double => wire::FIXED64,
+            | Op::EnumClosed
+            | Op::SkipVarint => wire::VARINT,
+            Op::Fixed32 | Op::Sfixed32 | Op::Float | Op::SkipFixed32 => wire::FIXED32,
+            Op::Fixed64 | Op::Fixed64Long | Op::Sfixed64 | Op::Double | Op::SkipFixed64 => wire::FIXED64,
+            Op::SkipGroup => wire::START_GROUP,
             Op::String
             | Op::Bytes
             | Op::Message
@@ -111,9 +122,26 @@ impl Op {
             | Op::Packed
             | Op::Map
             | Op::Member
+            | Op::SkipLength
+            | Op::Millis
             | Op::End => wire::LENGTH,
             Op::Group | Op::Item => wire::START_GROUP,
         }
+    }
+
+    /// What skips values like this one.
+    pub fn skip(self) -> Op {
+        match self.wire() {
+            wire::VARINT => Op::SkipVarint,
+            wire::FIXED64 => Op::SkipFixed64,
+            wire::FIXED32 => Op::SkipFixed32,
+            wire::START_GROUP => Op::SkipGroup,
+            _ => Op::SkipLength,
+        }
+    }
+
+    pub fn is_skip(self) -> bool {
+        matches!(self, Op::SkipVarint | Op::SkipFixed64 | Op::SkipLength | Op::SkipGroup | Op::SkipFixed32)
     }
 
     /// Whether a later occurrence on the wire merges with an earlier one.
@@ -137,7 +165,7 @@ pub struct Field {
     pub op: Op,
     /// Of an element, or of a member of a oneof; otherwise as `op`.
     pub element: Op,
-    /// Of a wrapper's value.
+    /// Of a wrapper's value; of a time, [`Op::Millis`] where its column has these; of a skipped enum, what it is.
     pub inner: Op,
     /// What the message of a group is; otherwise as [`value_op`](Self::value_op).
     pub content: Op,
@@ -188,9 +216,19 @@ impl Field {
             Op::Double => ColumnRef::F64(index),
             Op::String | Op::Bytes | Op::Wrapper | Op::Json => ColumnRef::Text(index),
             Op::Message => ColumnRef::Struct(index),
-            Op::Group | Op::Item | Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => {
-                ColumnRef::List(self.list)
-            }
+            Op::Group
+            | Op::Item
+            | Op::Repeated
+            | Op::Packed
+            | Op::Map
+            | Op::Member
+            | Op::SkipVarint
+            | Op::SkipFixed64
+            | Op::SkipLength
+            | Op::SkipGroup
+            | Op::SkipFixed32
+            | Op::Millis
+            | Op::End => ColumnRef::List(self.list),
         }
     }
 }

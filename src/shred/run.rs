@@ -4,7 +4,7 @@
 //! of a oneof, a key twice in a map — stops it, and so does every fault; `normalize` then rewrites the record into the
 //! plain form or says what is wrong with it.
 
-use super::columns::{Columns, Primitive};
+use super::columns::{Columns, Oneof, Primitive};
 use super::plan::{ColumnRef, Default, Field, NONE, Node, Op, Plan, Root};
 use super::wire::{self, DEPTH_MAX};
 use super::{json, message_set, unchecked, well_known};
@@ -166,6 +166,7 @@ impl<'a> Run<'a> {
                 Op::Item => self.item(index, at, end, row, depth)?,
                 Op::EnumClosed => self.closed(field, at, end, row)?,
                 Op::Member if field.element == Op::EnumClosed => self.closed(field, at, end, row)?,
+                Op::Member if field.element.is_skip() => self.skipped(field, at, end, row, depth)?,
                 Op::Member => {
                     if !self.choose(field, row) {
                         return self.stop(Stop::Irregular);
@@ -213,6 +214,21 @@ impl<'a> Run<'a> {
         Some(next)
     }
 
+    /// A member of a oneof that no column is wanted of.
+    #[inline(never)]
+    fn skipped(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
+        self.raw = true;
+        let next = ok!(self, wire::skip(self.buffer, at, end, field.number << 3 | field.element.wire(), depth));
+        let is_member = field.inner != Op::EnumClosed || {
+            let (value, _) = varint!(self, at, end);
+            self.plan.enums[field.node as usize].name(value as i32).is_some()
+        };
+        if is_member && !self.choose(field, row) {
+            return self.stop(Stop::Irregular);
+        }
+        Some(next)
+    }
+
     /// The value of a oneof's member.
     #[allow(clippy::too_many_arguments)] // As `one`.
     fn member(
@@ -237,6 +253,9 @@ impl<'a> Run<'a> {
         }
         oneof.touched = row + 1;
         oneof.member = field.number;
+        if oneof.case != Oneof::NO_CASE {
+            self.columns.i32s[oneof.case as usize].put(row, field.number as i32);
+        }
         true
     }
 
@@ -332,7 +351,18 @@ impl<'a> Run<'a> {
             Op::Double => (columns.f64s[column].put(row, f64::from_bits(wire::load8(buffer, at))), at + 8),
             Op::Group => return self.group(field, node, index, at, end, row, depth),
             // The compiler of plans gives these to no single value.
-            Op::Item | Op::Repeated | Op::Packed | Op::Map | Op::Member | Op::End => return self.stop(Stop::Irregular),
+            Op::Item
+            | Op::Repeated
+            | Op::Packed
+            | Op::Map
+            | Op::Member
+            | Op::SkipVarint
+            | Op::SkipFixed64
+            | Op::SkipLength
+            | Op::SkipGroup
+            | Op::SkipFixed32
+            | Op::Millis
+            | Op::End => return self.stop(Stop::Irregular),
         };
         if !fresh {
             self.overwritten = true;
@@ -617,6 +647,10 @@ impl<'a> Run<'a> {
                 let [seconds, nanos, _] = self.numbers(at, end, depth, 2)?;
                 let convert = if op == Op::Timestamp { well_known::timestamp } else { well_known::duration };
                 let micros = match convert(seconds as i64, nanos as i32) {
+                    Ok((micros, cut)) if field.inner == Op::Millis => {
+                        self.raw |= cut || micros.rem_euclid(1000) != 0;
+                        micros.div_euclid(1000)
+                    }
                     Ok((micros, cut)) => {
                         self.raw |= cut;
                         micros

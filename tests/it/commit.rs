@@ -12,7 +12,7 @@ use calve::commit::create::ensure_mapped_table;
 use calve::commit::decide::{Decision, decide};
 use calve::commit::verify::{Difference, Options, Report, verify};
 use calve::commit::{Append, Change, Committer, Outcome, Published};
-use calve::config::{self, CatalogKind, OnIncompatible, SchemaSource};
+use calve::config::{self, CatalogKind, SchemaSource};
 use calve::schema::mapping::{self, Mapping};
 use calve::schema::{self, partition};
 use calve::write::{Limits, TableWriter};
@@ -40,13 +40,7 @@ impl Lake {
         let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
         let pool = schema::load(&SchemaSource::Protos(protos)).unwrap();
         let message = pool.find("shop.v1.Order").unwrap();
-        let options = mapping::Options {
-            columns_max: 2000,
-            json: Vec::new(),
-            json_below: None,
-            on_incompatible: OnIncompatible::Halt,
-            records_name_schema: false,
-        };
+        let options = mapping::Options::default();
         let lake = Lake {
             catalog: catalog::open(&config).await.unwrap(),
             mapping: Mapping::create(pool, message, &options).unwrap(),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::support::broker::{Broker, Record};
+use crate::support::engines;
 use crate::support::project::{Project, damaged, event};
 
 fn records(partitions: i32, ids: std::ops::Range<i64>) -> Vec<Record> {
@@ -66,6 +69,96 @@ fn what_cannot_be_decoded_is_a_row_of_the_quarantine_table() {
     let sql = "SELECT error, count(*) AS n FROM bronze.events__quarantine GROUP BY error";
     let (code, out, errors) = project.calve(&["query", "--format", "csv", sql]);
     assert_eq!((code, out.as_str()), (0, "error,n\ntruncated,100\n"), "{errors}");
+}
+
+const ANNOTATED: &str = r#"syntax = "proto3";
+package shop.v1;
+import "calve/v1/options.proto";
+import "google/protobuf/timestamp.proto";
+message Other {}
+message Order {
+  option (calve.v1.table) = { name: "sales.orders", partition_by: "day(placed_at)", description: "what was sold" };
+  uint64 id = 1 [(calve.v1.column).type = LONG];
+  google.protobuf.Timestamp placed_at = 2;
+  State state = 3 [(calve.v1.column).type = INT];
+  string secret = 4 [(calve.v1.column).exclude = true];
+  oneof payment { option (calve.v1.oneof).case_column = true; string card = 5; uint64 cash = 6; }
+  Address address = 7;
+}
+message Address { string city = 1; string street = 2; }
+enum State { NEW = 0; PAID = 1; }
+"#;
+
+/// Read back by DuckDB: a topic in Confluent's framing, options of the schema and of calve.toml, a wrong frame.
+#[test]
+fn framed_records_become_the_columns_that_the_options_choose() {
+    let broker = Broker::light();
+    broker.create_topic("events", 1, &[]);
+    let plain = b"\x08\x05\x12\x02\x08\x01\x18\x01\x2a\x04visa\x3a\x04\x0a\x02Lu";
+    let pruned = b"\x08\x06\x22\x01x\x30\x07\x3a\x04\x12\x02St";
+    let framed = |id: u8, indexes: &[u8], message: &[u8]| [&[0, 0, 0, 1, id], indexes, message].concat();
+    let values = [
+        framed(2, &[2, 2], plain),
+        framed(3, &[2, 2], pruned),
+        framed(4, &[0], plain),
+        plain.to_vec(),
+        framed(5, &[2, 2], b"\x08\xff"),
+    ];
+    broker.produce("events", &values.map(|value| Record::new(0, value).timestamp(1_700_000_000_000)));
+    let keys =
+        "framing = \"confluent\"\nexclude = [\"address.street\"]\n[topics.events.columns]\ncash.type = \"long\"\n";
+    let project = Project::new(&broker, keys);
+    project.edit("calve.toml", "test.v1.Event", "shop.v1.Order");
+    project.write("proto/shop/v1/order.proto", ANNOTATED);
+    project.catch_up();
+
+    let column = |row: &str, path: &[&str]| -> Value {
+        let row: Value = serde_json::from_str(row).unwrap();
+        path.iter().fold(row, |value, name| value[*name].clone())
+    };
+    let mut rows = engines::rows("duckdb", &project.metadata("sales.orders"));
+    rows.sort_by_key(|row| column(row, &["id"]).as_i64());
+    let all = |path: &[&str]| -> Vec<Value> { rows.iter().map(|row| column(row, path)).collect() };
+    assert_eq!(all(&["id"]), [json!(5), json!(6)]);
+    assert_eq!(all(&["placed_at"]), [json!("micros 1000000"), json!(null)]);
+    assert_eq!(all(&["state"]), [json!(1), json!(0)]);
+    assert_eq!(all(&["card"]), [json!("visa"), json!(null)]);
+    assert_eq!(all(&["cash"]), [json!(null), json!(7)]);
+    assert_eq!(all(&["payment_case"]), [json!("card"), json!("cash")]);
+    assert_eq!(all(&["address"]), [json!({"city": "Lu"}), json!({"city": ""})]);
+    assert_eq!(all(&["_kafka", "schema_id"]), [json!(258), json!(259)]);
+    let hex: String = framed(3, &[2, 2], pruned).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(all(&["_raw"]), [json!(null), json!(hex)]);
+    assert!(rows.iter().all(|row| column(row, &["secret"]).is_null() && !row.contains("secret")));
+
+    let mut rejects = engines::rows("duckdb", &project.metadata("sales.orders__quarantine"));
+    rejects.sort_by_key(|row| column(row, &["_kafka", "offset"]).as_i64());
+    let all = |path: &[&str]| -> Vec<Value> { rejects.iter().map(|row| column(row, path)).collect() };
+    assert_eq!(all(&["error"]), [json!("unknown_message"), json!("bad_frame"), json!("truncated")]);
+    assert_eq!(all(&["_kafka", "schema_id"]), [json!(260), json!(null), json!(261)]);
+    assert_eq!(all(&["detail"])[1], json!("the value starts with the byte 8, not with 0"));
+
+    let metadata = std::fs::read_to_string(project.metadata("sales.orders")).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["properties"]["comment"], json!("what was sold"));
+    assert_eq!(metadata["partition-specs"][0]["fields"][0]["name"], json!("placed_at_day"));
+    let (code, out, errors) = project.calve(&["verify", "--deep", "sales.orders"]);
+    assert_eq!(code, 0, "{out}\n{errors}");
+
+    // Another choice for a column that the table has.
+    project.edit(
+        "calve.toml",
+        "cash.type = \"long\"",
+        "state.type = \"default\"\n\"adress.street\" = { exclude = true }",
+    );
+    let (code, _, errors) = project.calve(&["validate"]);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("calve.toml:") && errors.contains("did you mean `address`?"), "{errors}");
+    project.edit("calve.toml", "\"adress.street\" = { exclude = true }", "cash.type = \"long\"");
+    broker.produce("events", &[Record::new(0, framed(2, &[2, 2], plain))]);
+    let (code, _, errors) = project.calve(&["run", "--until-caught-up"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("the field's column type is string, the table's column is int"), "{errors}");
 }
 
 #[test]

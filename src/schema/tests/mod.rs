@@ -1,5 +1,6 @@
 //! Schemas as text in, tables as text out.
 
+mod choices;
 mod ddl;
 mod editions;
 mod evolve;
@@ -9,6 +10,7 @@ mod partition;
 mod show;
 mod source;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +22,16 @@ use crate::config::{OnIncompatible, SchemaSource};
 pub const OPTIONS: Options = options(OnIncompatible::Halt, false);
 
 pub const fn options(on_incompatible: OnIncompatible, records_name_schema: bool) -> Options {
-    Options { columns_max: 2000, json: Vec::new(), json_below: None, on_incompatible, records_name_schema }
+    Options {
+        columns_max: 2000,
+        json: Vec::new(),
+        json_below: None,
+        on_incompatible,
+        records_name_schema,
+        columns: BTreeMap::new(),
+        include: Vec::new(),
+        exclude: Vec::new(),
+    }
 }
 
 /// Compiles files given as (import path, source).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use buffa_descriptor::DescriptorPool;
 use calve::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, TimestampType};
-use calve::config::{OnIncompatible, SchemaSource};
+use calve::config::SchemaSource;
 use calve::schema::mapping::{Mapping, Options};
 use calve::schema::model::{MessageId, Pool};
 use calve::schema::{load, model};
@@ -79,13 +79,7 @@ impl Corpus {
     }
 
     pub fn mapping(&self, name: &str) -> Mapping {
-        let options = Options {
-            columns_max: 2000,
-            json: Vec::new(),
-            json_below: None,
-            on_incompatible: OnIncompatible::Halt,
-            records_name_schema: false,
-        };
+        let options = Options::default();
         match Mapping::create(self.pool.clone(), self.id(name), &options) {
             Ok(mapping) => mapping,
             Err(faults) => {
