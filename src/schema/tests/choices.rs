@@ -394,10 +394,10 @@ fn a_column_left_out_later_stays_and_comes_back() {
         &evolved((&pool, &few), (&pool, &more)),
         "
         a struct =1 #1
-          b struct =1.1 #18
-            p long =1.1.1 #19
+          b struct =1.1 #16
+            p decimal(20, 0) =1.1.1 #17
           n decimal(20, 0) =1.2 #4
-        z string =4 #20
+        z string =4 #18
         applied t.M.a.b: a new column
         applied t.M.z: a new column
         ",
@@ -417,7 +417,7 @@ fn a_case_column_follows_its_oneof() {
         &format!("oneof choice {{ {marked} int32 w = 4; int32 x = 5; int32 y = 6; }}"),
         "
         a int =1 #1
-        w int =4 #15
+        w int =4 #18
         x int =5 #2
         y int =6 #3
         choice_case string =536870917 #4
