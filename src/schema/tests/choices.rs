@@ -430,7 +430,7 @@ fn a_case_column_follows_its_oneof() {
         &format!("oneof pick {{ {marked} int32 y = 6; }}"),
         "
         a int =1 #1
-        x int =- #2
+        x int =5 #2
         y int =6 #3
         pick_case string =536870917 #4
         ignored t.M.x: no field fills the column; it stays, null from now on
@@ -446,4 +446,41 @@ fn a_case_column_follows_its_oneof() {
         ignored t.M.pick_case: no field fills the column; it stays, null from now on
         ",
     );
+}
+
+#[test]
+fn messages_chosen_as_json() {
+    let pool = annotated(
+        "message M {
+           A a = 1 [(calve.v1.column).type = JSON];
+           map<string, A> b = 2;
+           google.protobuf.Timestamp c = 3 [(calve.v1.column).type = JSON];
+           A d = 4;
+         }
+         message A { uint64 n = 1; B e = 2; }
+         message B { uint64 n = 1; }",
+    );
+    let json = typed(ColumnType::Json);
+    let mapping = create(&pool, "t.M", &columns([("b", json), ("d.e", json)])).unwrap();
+    check(
+        &render(&mapping),
+        "
+        a string =1 #1
+        b map =2 #2
+          key string =2.1 #7
+          value string =2.2 #8
+        c string =3 #3
+        d struct =4 #4
+          n decimal(20, 0) =4.1 #9
+          e string =4.2 #10
+        ",
+    );
+    let long = typed(ColumnType::Long);
+    let below = |options: Options, expected: &str| check(&faults(create(&pool, "t.M", &options)), expected);
+    below(columns([("a.n", long)]), "columns \"a.n\": is no column: it lies in a, which becomes JSON");
+    below(include(&[], &["a.e"]), "exclude \"a.e\": is no column: it lies in a, which becomes JSON");
+    let named = Options { json: vec!["d.e".to_string()], ..columns([("d.e.n", long)]) };
+    below(named, "columns \"d.e.n\": is no column: it lies in e, which becomes JSON");
+    let cut = Options { json_below: Some(1), ..columns([("d.n", long)]) };
+    below(cut, "columns \"d.n\": is no column: it lies in d, which becomes JSON");
 }

@@ -329,9 +329,9 @@ fn all_faults_at_once() {
          message A { M back = 1; B b = 2; int32 n = 3; int32 N = 4; }
          message B { int32 _raw = 2; oneof x { int32 y = 3; } string Y = 4; }",
         "
-        t.M.a.b: the fields t.M.a.b.y and t.M.a.b.Y have names that are equal ignoring case; engines cannot tell such columns apart: rename one
-        t.M.a: the fields t.M.a.n and t.M.a.N have names that are equal ignoring case; engines cannot tell such columns apart: rename one
         t.M._Kafka: the name is reserved for a column of calve or Iceberg (_kafka _raw _key _present _file _pos _deleted _spec_id _partition _row_id _last_updated_sequence_number _change_type _change_ordinal _commit_snapshot_id); rename the field
+        t.M.a: the fields t.M.a.n and t.M.a.N have names that are equal ignoring case; engines cannot tell such columns apart: rename one
+        t.M.a.b: the fields t.M.a.b.y and t.M.a.b.Y have names that are equal ignoring case; engines cannot tell such columns apart: rename one
         ",
     );
 }
