@@ -24,6 +24,24 @@ pub enum Framing {
     Header,
 }
 
+impl Framing {
+    /// The message within a value whose frame was found right before, whatever it names.
+    pub fn message(self, value: &[u8]) -> Result<&[u8], Misframed> {
+        match self {
+            Framing::None | Framing::Header => Ok(value),
+            Framing::LengthDelimited => {
+                let buffer = [value, &[0; wire::PADDING]].concat();
+                length_delimited(&buffer, 0, value.len()).map(|framed| &value[framed.start..framed.end])
+            }
+            Framing::Confluent => {
+                let mut rest = value.get(5..).ok_or_else(|| Misframed::bad("the value ends inside its schema id"))?;
+                indexes(&mut rest).map_err(Misframed::bad)?;
+                Ok(rest)
+            }
+        }
+    }
+}
+
 /// Confluent's name for the header with the schema id of a record's value.
 pub const SCHEMA_ID_HEADER: &str = "__value_schema_id";
 

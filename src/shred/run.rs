@@ -266,8 +266,11 @@ impl<'a> Run<'a> {
     }
 
     /// One value of a type that is not repeated; the position behind it.
-    #[allow(clippy::too_many_arguments)] // Inlined into its two callers; a struct of arguments costs registers.
-    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    // Inlined into its two callers; a struct of arguments costs registers.
+    // Once for each op; a build without optimisation would keep all their variables apart on the stack, some 100 KB for
+    // each message that is nested.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn one(
         &mut self,
         field: &'a Field,

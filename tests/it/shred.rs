@@ -17,7 +17,7 @@ const ROUNDS: u64 = 12;
 /// Shreds the records as one batch and compares each with the oracle's verdict; `allowed` says which difference in
 /// verdicts is none. With `broken` bytes a map's entry may have fields of its own that nobody knows: calve keeps them
 /// in `_raw`, the oracle forgets them.
-fn compare(
+pub fn compare(
     corpus: &Corpus,
     mapping: &Mapping,
     shredder: &mut Shredder,

@@ -18,6 +18,8 @@ start_once() {
 }
 
 try "engines (DuckDB, PyIceberg)" ./engines.sh
+try "conformance suite" ./conformance.sh install
+try "schemas of others" ./schemas.sh
 try "kfbroker (light broker)" ./kfbroker.sh
 try "Apache Kafka" ./kafka.sh install
 try "Iceberg REST catalog" start_once rest

@@ -13,6 +13,7 @@ need curl curl
 need javac openjdk-17-jdk-headless
 need mvn maven
 need go golang-go
+need npm npm
 [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || command -v postgres >/dev/null 2>&1 || missing+=(postgresql)
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buffa_descriptor::DescriptorPool;
+use buffa_descriptor::reflect::DynamicMessage;
 use calve::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, TimestampType};
 use calve::config::SchemaSource;
 use calve::schema::mapping::{Mapping, Options};
@@ -74,13 +75,26 @@ impl Corpus {
         }
     }
 
+    /// The types of a descriptor set's file.
+    pub fn of_set(path: &Path) -> Self {
+        let set = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let pool = load(&SchemaSource::DescriptorSet(path.to_owned())).expect("the set is valid");
+        Corpus { pool, descriptors: Arc::new(DescriptorPool::decode(&set).expect("the set is valid")) }
+    }
+
+    /// A message as the oracle reads it.
+    pub fn decode(&self, name: &str, bytes: &[u8]) -> DynamicMessage {
+        let index = self.descriptors.message_index(name).expect("both pools hold the same messages");
+        let message = DynamicMessage::decode(Arc::clone(&self.descriptors), index, bytes);
+        message.unwrap_or_else(|error| panic!("{name} {bytes:02x?}: {error}"))
+    }
+
     pub fn id(&self, name: &str) -> MessageId {
         self.pool.find(name).unwrap_or_else(|| panic!("the corpus has no {name}"))
     }
 
     pub fn mapping(&self, name: &str) -> Mapping {
-        let options = Options::default();
-        match Mapping::create(self.pool.clone(), self.id(name), &options) {
+        match Mapping::create(self.pool.clone(), self.id(name), &Options::default()) {
             Ok(mapping) => mapping,
             Err(faults) => {
                 panic!("{name}: {}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

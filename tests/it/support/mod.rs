@@ -6,6 +6,7 @@ pub mod corpus;
 pub mod engines;
 pub mod json;
 pub mod lake;
+pub mod needs;
 pub mod oracle;
 pub mod parts;
 pub mod project;

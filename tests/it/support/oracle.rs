@@ -30,23 +30,31 @@ pub struct Notes {
 
 impl Oracle<'_> {
     pub fn judge(&self, id: MessageId, bytes: &[u8]) -> Verdict {
-        let name = &self.pool.message(id).full_name;
-        let index = self.descriptors.message_index(name).expect("both pools hold the same messages");
-        let plain = match self.has_message_set(id, &mut Vec::new()) {
-            true => wire::without_items(self.pool, id, bytes),
-            false => Some(bytes.to_vec()),
-        };
-        let Some(plain) = plain else { return Verdict::Refused("not well-formed".into()) };
-        let message = match DynamicMessage::decode(self.descriptors.clone(), index, &plain) {
+        let message = match self.decode(id, bytes) {
             Ok(message) => message,
-            Err(error) => return Verdict::Refused(error.to_string()),
+            Err(reason) => return Verdict::Refused(reason),
         };
         let mut notes = Notes::default();
-        let columns = self.columns(id, &message, &mut Vec::new(), &mut notes);
+        let columns = match self.message(id, &message, &mut Vec::new(), &mut notes) {
+            Cell::Struct(columns) => columns,
+            // A well-known type is one column.
+            value => vec![("value".into(), value)],
+        };
         match notes.refused {
             Some(reason) => Verdict::Refused(reason),
             None => Verdict::Row { columns, raw: notes.raw },
         }
+    }
+
+    /// The message as buffa reads it, MessageSets' items as ordinary fields.
+    pub fn decode(&self, id: MessageId, bytes: &[u8]) -> Result<DynamicMessage, String> {
+        let name = &self.pool.message(id).full_name;
+        let index = self.descriptors.message_index(name).expect("both pools hold the same messages");
+        let plain = match self.has_message_set(id, &mut Vec::new()) {
+            true => wire::without_items(self.pool, id, bytes).ok_or("not well-formed")?,
+            false => bytes.to_vec(),
+        };
+        DynamicMessage::decode(self.descriptors.clone(), index, &plain).map_err(|error| error.to_string())
     }
 
     fn columns(

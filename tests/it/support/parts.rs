@@ -53,3 +53,10 @@ pub fn python() -> PathBuf {
     assert!(output.status.success(), "no engines: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
+
+/// The folder of the descriptor sets that `tests/parts/schemas.sh` makes.
+pub fn schema_sets() -> PathBuf {
+    let output = Command::new("bash").arg(script("schemas")).output().expect("bash runs");
+    assert!(output.status.success(), "no schemas: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+}
