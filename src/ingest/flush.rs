@@ -16,6 +16,7 @@ use super::{Ingest, open, resolve};
 use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
 use crate::error::{Error, Result};
+use crate::source;
 use crate::telemetry::TopicState;
 use crate::write;
 
@@ -30,7 +31,18 @@ impl Ingest {
             return Ok(());
         }
         let started = Instant::now();
-        let staged = match self.collect().await {
+        // Asked while the files are finished: what was staged before may be of another log under the same name.
+        let (staged, seen) = tokio::join!(self.collect(), self.context.admin.topic_id(&self.topic.name));
+        if let (Some(known), Ok(Some(seen))) = (&self.log.topic_id, seen)
+            && *known != seen
+        {
+            let error = source::topic_recreated(&self.topic.name, known, &seen);
+            if let Ok(staged) = staged {
+                self.discard(staged).await;
+            }
+            return Err(error);
+        }
+        let staged = match staged {
             Ok(staged) => staged,
             Err(error) if error.is_retry() => {
                 tracing::warn!(topic = %self.topic.name, "{error}; dropping what is staged and reading it again");
@@ -82,7 +94,7 @@ impl Ingest {
     }
 
     /// Finishes all workers' files. If one fails, nothing stays staged.
-    async fn collect(&mut self) -> Result<Staged> {
+    async fn collect(&self) -> Result<Staged> {
         let results = join_all(self.workers.iter().flatten().map(|worker| worker.finish())).await;
         let mut staged = Staged::default();
         let mut failure = None;
@@ -95,11 +107,15 @@ impl Ingest {
         match failure {
             None => Ok(staged),
             Some(error) => {
-                write::discard(&self.opened.table, staged.rows).await;
-                write::discard(&self.opened.table, staged.rejects).await;
+                self.discard(staged).await;
                 Err(error)
             }
         }
+    }
+
+    async fn discard(&self, staged: Staged) {
+        write::discard(&self.opened.table, staged.rows).await;
+        write::discard(&self.opened.table, staged.rejects).await;
     }
 
     /// Commits the rejects of these ranges; false if somebody else was faster, and everything must be dropped.
@@ -193,7 +209,7 @@ impl Ingest {
             rows = append.rows,
             rejects = append.rejects,
             files = append.files.len(),
-            milliseconds = started.elapsed().as_millis() as u64,
+            milliseconds = started.elapsed().as_micros() as f64 / 1e3,
             reason,
             "committed"
         );

@@ -224,6 +224,22 @@ fn a_recreated_topic_halts_and_the_other_topic_goes_on() {
     assert_eq!(project.offsets("bronze.events").len(), 50, "the halted topic's table stays as it was");
 }
 
+/// The consumer notices nothing when the new log is as long as the old one; the broker's topic id tells.
+#[test]
+fn a_topic_recreated_under_a_running_daemon_gives_nothing_to_the_table() {
+    let broker = Broker::light();
+    broker.create_topic("events", 1, &[]);
+    broker.produce("events", &records(1, 0..50));
+    let project = Project::new(&broker, "commit_interval = \"200ms\"\n");
+    let daemon = project.start();
+    daemon.wait_for("committed", Duration::from_secs(30));
+    broker.recreate_topic("events", 1);
+    broker.produce("events", &records(1, 1000..1200));
+    daemon.wait_for("recreated", Duration::from_secs(60));
+    daemon.kill();
+    assert_eq!(project.offsets("bronze.events").len(), 50, "the table holds the old log and nothing else");
+}
+
 #[test]
 fn offsets_that_are_gone_halt_the_topic_until_someone_accepts_it() {
     let broker = Broker::light();
