@@ -332,3 +332,25 @@ fn the_type_of_a_column_can_be_given_by_path() {
     assert_eq!(rejects, [(1, RejectCode::OutOfRange)]);
     assert_eq!(column(&rows, "one"), [Cell::Struct(vec![("n".into(), Cell::Int(1 << 63))])]);
 }
+
+#[test]
+fn messages_as_json() {
+    let mapping = mapping(
+        "syntax = \"proto3\"; message M {
+           R one = 1 [(calve.v1.column).type = JSON];
+           repeated R list = 2 [(calve.v1.column).type = JSON];
+           google.protobuf.Timestamp at = 3 [(calve.v1.column).type = JSON];
+         }
+         message R { uint64 big_number = 1; string text = 2; }",
+        &Options::default(),
+    );
+    let records: [&[u8]; 3] =
+        [b"\x0a\x02\x08\x07\x12\x03\x12\x01x\x12\x00\x1a\x02\x08\x01", b"", b"\x1a\x06\x10\x80\x94\xeb\xdc\x03"];
+    let (rows, rejects) = shred(&mapping, &records);
+    // What Protobuf's JSON refuses.
+    assert_eq!(rejects, [(2, RejectCode::OutOfRange)]);
+    assert_eq!(column(&rows, "one"), [text("{\"bigNumber\":\"7\"}"), Cell::Null]);
+    assert_eq!(column(&rows, "list")[0], Cell::List(vec![text("{\"text\":\"x\"}"), text("{}")]));
+    assert_eq!(column(&rows, "at"), [text("\"1970-01-01T00:00:01Z\""), Cell::Null]);
+    assert_eq!(raw(&rows, &records[..2]), [false, false]);
+}

@@ -7,6 +7,7 @@ mod evolve;
 mod hostile;
 mod mapping;
 mod partition;
+mod settle;
 mod show;
 mod source;
 
