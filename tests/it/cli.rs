@@ -62,7 +62,7 @@ fn faults_of_every_kind_come_at_once_with_file_and_line() {
     for (line, (place, says)) in lines.iter().zip([
         ("calve.toml:9: ", "memory_limit"),
         ("calve.toml:19: ", "sasl.mechanim"),
-        ("calve.toml:35: ", "_kafka.offset"),
+        ("calve.toml:43: ", "_kafka.offset"),
         ("catalogs/local.toml:11: ", "NOWHERE is not set"),
     ]) {
         assert!(line.starts_with(place) && line.contains(says), "{line}");
@@ -80,10 +80,10 @@ fn schemas_that_do_not_compile_or_cannot_be_tables_are_refused() {
     let (code, _, errors) = run(folder.path(), &["validate"]);
     assert_eq!(code, 2);
     assert!(errors.contains("money.proto:"), "{errors}");
-    edit(folder.path(), "proto/shop/v1/money.proto", "int64 units = 1;", "int64 units = 2;\n  Money of = 4;");
+    edit(folder.path(), "proto/shop/v1/money.proto", "int64 units = 1;", "int64 units = 2;\n  int64 Units = 4;");
     let (code, _, errors) = run(folder.path(), &["validate"]);
     assert_eq!(code, 2);
-    assert!(errors.starts_with("calve.toml:28: topic orders: ") && errors.contains("of"), "{errors}");
+    assert!(errors.starts_with("calve.toml:28: topic orders: ") && errors.contains("Units"), "{errors}");
 }
 
 #[test]
