@@ -16,6 +16,7 @@ mod refine;
 mod rest_protocol;
 mod schemas;
 mod shred;
+mod shred_constructs;
 mod shred_rules;
 mod source;
 mod storage;

@@ -9,7 +9,7 @@ use calve::shred::{Framing, Options, Shredder, Tombstones};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::cells::{self, Cell};
+use crate::support::cells::{self, Cell, column, text};
 use crate::support::corpus::{Corpus, MESSAGES, batch, generate};
 
 fn shredder(message: &str, options: Options) -> Shredder {
@@ -20,21 +20,6 @@ fn take(shredder: &mut Shredder) -> RecordBatch {
     let mut batches = shredder.take().unwrap();
     assert_eq!(batches.len(), 1);
     batches.remove(0)
-}
-
-fn column(batch: &RecordBatch, row: usize, path: &str) -> Cell {
-    let mut names = path.split('.');
-    let first = names.next().unwrap();
-    let (_, mut cell) = cells::row(batch, row).into_iter().find(|(name, _)| name == first).unwrap();
-    for name in names {
-        let Cell::Struct(fields) = cell else { panic!("{name} of {cell:?}") };
-        cell = fields.into_iter().find(|(field, _)| field == name).unwrap().1;
-    }
-    cell
-}
-
-fn text(value: &str) -> Cell {
-    Cell::Text(value.into())
 }
 
 /// A record that is rejected between two good ones, which come out as if it had never been there.

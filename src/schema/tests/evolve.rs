@@ -6,7 +6,7 @@ use iceberg::spec::Schema;
 
 use super::super::evolve::{Existing, compare};
 use super::super::mapping::{Column, Leaf, Mapping, Options, Shape};
-use super::{OPTIONS, check, create, options, proto3, render};
+use super::{OPTIONS, check, compile, create, options, proto3, render};
 use crate::config::OnIncompatible;
 
 const NEW_COLUMN: Options = options(OnIncompatible::NewColumn, false);
@@ -439,4 +439,104 @@ fn shift(json: &mut serde_json::Value) {
         serde_json::Value::Array(items) => items.iter_mut().for_each(shift),
         _ => {}
     }
+}
+
+#[test]
+fn extensions_of_a_second_file() {
+    let own = "syntax = \"proto2\"; package t;
+               message M { optional int32 a = 1; extensions 100 to 200; }
+               extend M { optional int32 last = 150; }";
+    let more = "syntax = \"proto2\"; package u; import \"t.proto\";
+                extend t.M { optional string note = 120; repeated t.M ms = 160; }";
+    let before = create(&compile(&[("t.proto", own)]).unwrap(), "t.M", &OPTIONS).unwrap();
+    let pool = compile(&[("t.proto", own), ("u.proto", more)]).unwrap();
+    let comparison = compare(pool.clone(), pool.find("t.M").unwrap(), &OPTIONS, &existing(&before));
+    let changes: Vec<&str> = comparison.changes.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(changes, ["t.M.u_note", "t.M.u_ms"]);
+    check(
+        &render(&comparison.evolution.unwrap().mapping),
+        "
+        a int =1 #1
+        u_note string =120 #16
+        t_last int =150 #2
+        u_ms list =160 #17
+          element string =- #18
+        ",
+    );
+}
+
+#[test]
+fn json_and_structs_are_two_types() {
+    let body = "message M { A a = 1; repeated A as = 2; string s = 3; google.protobuf.StringValue w = 4; }
+                message A { int32 n = 1; B b = 2; } message B { int32 m = 1; }";
+    let verdicts = |before: &Options, after: &Options, new: &str| {
+        let table = existing(&create(&proto3(body), "t.M", before).unwrap());
+        let pool = proto3(new);
+        let comparison = compare(pool.clone(), pool.find("t.M").unwrap(), after, &table);
+        comparison.changes.iter().map(|change| format!("{}: {}\n", change.path, change.what)).collect::<String>()
+    };
+    let below = |depth| Options { json_below: Some(depth), ..OPTIONS };
+    assert_eq!(verdicts(&below(1), &below(1), body), "");
+    let undo = "undo the change, give the field another number, or set on_incompatible = \"new_column\"";
+    let text = "JSON text (json, json_below, or a message inside itself)";
+    check(
+        &verdicts(&OPTIONS, &below(1), body),
+        &format!(
+            "t.M.a: the field is {text}, its column is a struct; {undo}\nt.M.as: the field is {text}, its column is a struct; {undo}"
+        ),
+    );
+    check(
+        &verdicts(&below(1), &below(2), body),
+        &format!(
+            "t.M.a: the field is a message, its column is string; {undo}\nt.M.as: the field is a message, its column is string; {undo}"
+        ),
+    );
+    // One column type, and still not one text: whatever records name.
+    let named = Options { json_below: Some(1), ..NAMED };
+    let swapped = body.replace("string s = 3; google.protobuf.StringValue w = 4;", "A s = 3; A w = 4;");
+    let swapped = swapped.replace("A a = 1;", "string a = 1;");
+    check(
+        &verdicts(&below(1), &named, &swapped),
+        &format!(
+            "t.M.a: the column held JSON text of a message and the field is string; {undo}
+            t.M.s: the column held string and the field is JSON text of a message; {undo}
+            t.M.w: the column held google.protobuf.StringValue and the field is JSON text of a message; {undo}"
+        )
+        .replace("\n            ", "\n"),
+    );
+    // A Struct's text is not another message's.
+    let structs = body.replace("A a = 1;", "google.protobuf.Struct a = 1;");
+    assert!(verdicts(&below(1), &below(1), &structs).contains("the field was json and is google.protobuf.Struct"));
+}
+
+#[test]
+fn groups_and_length_prefixed_messages() {
+    let body = |field: &str| {
+        let source =
+            format!("syntax = \"proto2\"; package t; message M {{ {field} }} message A {{ optional int32 x = 1; }}");
+        compile(&[("t.proto", &source)]).unwrap()
+    };
+    let table = existing(&create(&body("optional group A2 = 1 { optional int32 x = 1; }"), "t.M", &OPTIONS).unwrap());
+    let verdict = |options: &Options, field: &str| {
+        let pool = body(field);
+        let comparison = compare(pool.clone(), pool.find("t.M").unwrap(), options, &table);
+        (comparison.changes.iter().map(|change| change.what.clone()).collect::<String>(), comparison.evolution)
+    };
+    let (same, evolution) = verdict(&OPTIONS, "optional group A2 = 1 { optional int32 x = 1; }");
+    assert_eq!(same, "");
+    assert!(!evolution.unwrap().column_map_changed);
+    let (refused, none) = verdict(&OPTIONS, "optional A a2 = 1;");
+    assert!(
+        refused.starts_with(
+            "the message was a group (delimited encoding) and is length-prefixed: records do not name their schema"
+        ),
+        "{refused}"
+    );
+    assert!(none.is_none());
+    let (applied, evolution) = verdict(&NAMED, "optional A a2 = 1;");
+    assert_eq!(
+        applied,
+        "the message was a group (delimited encoding) and is length-prefixed, each record read with its own schema"
+    );
+    assert!(evolution.unwrap().column_map_changed);
 }

@@ -71,6 +71,22 @@ pub fn row(batch: &RecordBatch, row: usize) -> Vec<(String, Cell)> {
     batch.columns().iter().zip(names.fields()).map(|(array, field)| (field.name().clone(), cell(array, row))).collect()
 }
 
+/// The cell of a column, or of a struct's field, by its dotted path.
+pub fn column(batch: &RecordBatch, row: usize, path: &str) -> Cell {
+    let mut names = path.split('.');
+    let first = names.next().unwrap();
+    let (_, mut cell) = self::row(batch, row).into_iter().find(|(name, _)| name == first).unwrap();
+    for name in names {
+        let Cell::Struct(fields) = cell else { panic!("{name} of {cell:?}") };
+        cell = fields.into_iter().find(|(field, _)| field == name).unwrap().1;
+    }
+    cell
+}
+
+pub fn text(value: &str) -> Cell {
+    Cell::Text(value.into())
+}
+
 pub fn cell(array: &dyn Array, row: usize) -> Cell {
     if array.is_null(row) {
         return Cell::Null;
