@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::model::{Cardinality, Kind, Presence};
+use buffa::Message;
+use buffa_descriptor::generated::descriptor::{FeatureSet, FileDescriptorSet, feature_set};
+
+use super::super::model::{Cardinality, Kind, Pool, Presence};
 use super::super::protoc::compile_with;
 use super::super::{load, resolve};
 use super::{OPTIONS, check, create, render};
@@ -63,6 +66,39 @@ fn features_are_resolved() {
     );
     let expected = r#"{"1":[1,"group"],"1.1":[5,"int64"],"2":[2,"group"],"2.1":[7,"int64"]}"#;
     assert_eq!(delimited.column_map.to_json(), expected);
+}
+
+/// The file's features changed before it is read.
+fn with_file_features(change: impl FnOnce(&mut FeatureSet)) -> Arc<Pool> {
+    let mut set = FileDescriptorSet::decode_from_slice(SET).unwrap();
+    let file = set.file.iter_mut().find(|file| file.package.as_deref() == Some("corpus.editions")).unwrap();
+    change(file.options.get_or_insert_default().features.get_or_insert_default());
+    Arc::new(resolve::pool(&set.encode_to_vec()).unwrap())
+}
+
+#[test]
+fn features_of_a_file() {
+    let pool = with_file_features(|features| {
+        features.message_encoding = Some(feature_set::MessageEncoding::DELIMITED);
+        features.field_presence = Some(feature_set::FieldPresence::IMPLICIT);
+        features.enum_type = Some(feature_set::EnumType::OPEN);
+    });
+    let message = pool.message(pool.find("corpus.editions.Features").unwrap());
+    let field = |name: &str| message.fields.iter().find(|field| field.name == name).unwrap();
+    assert!(matches!(field("prefixed").kind, Kind::Group(_)));
+    // A map's value is length-prefixed all the same.
+    assert!(matches!(field("by_name").kind, Kind::Message(_)));
+    assert_eq!(field("explicit").cardinality, Cardinality::Singular(Presence::Implicit));
+    // A oneof's member and a message have presence whatever the file says; a field's and an enum's own word counts more.
+    for (name, presence) in
+        [("a", Presence::Explicit), ("prefixed", Presence::Explicit), ("required", Presence::Required)]
+    {
+        assert_eq!(field(name).cardinality, Cardinality::Singular(presence), "{name}");
+    }
+    let closed: Vec<bool> = pool.enums.iter().map(|enumeration| enumeration.closed).collect();
+    assert_eq!(closed, [false, true]);
+    let mapping = create(&pool, "corpus.editions.Features", &OPTIONS).unwrap();
+    assert!(mapping.column_map.to_json().contains(r#""9":[9,"group"],"9.1":[17,"int64"],"10":10"#));
 }
 
 #[test]

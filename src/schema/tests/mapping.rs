@@ -421,6 +421,13 @@ fn groups_extensions_and_message_sets() {
 }
 
 #[test]
+fn two_fields_of_one_json_name() {
+    let source = "syntax = \"proto2\"; package t;
+                  message M { optional int32 foo_bar = 1; optional int32 fooBar = 2; }";
+    assert!(compile(&[("t.proto", source)]).is_err());
+}
+
+#[test]
 fn an_extension_named_like_a_field() {
     let source = "syntax = \"proto2\"; package t; message M { optional int32 T_Note = 1; extensions 100 to 200; }
                   extend M { optional string note = 150; }";

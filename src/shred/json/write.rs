@@ -1,6 +1,6 @@
 //! The interpreter of JSON columns: a message's bytes into text.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::super::plan::NONE;
@@ -366,28 +366,21 @@ impl<'a> Writer<'a> {
     fn entries(&mut self, entry: u32, occurrences: Range<usize>, depth: u32) -> Result<(), RejectCode> {
         let types = self.types;
         let of = &types.types[entry as usize];
-        let mut last: HashMap<Key<'a>, usize> = HashMap::new();
         let mut keys = Vec::with_capacity(occurrences.len());
         for index in occurrences.clone() {
             let Occurrence { start, end, .. } = self.stack[index];
             let key = self.key(of, start, end, depth + 1)?;
-            keys.push(key.is_some());
-            if let Some(key) = key {
-                last.insert(key, index);
-            } else {
-                self.written.raw = true;
-            }
+            self.written.raw |= key.is_none();
+            keys.push(key);
         }
-        let mut counts: Vec<usize> = last.into_values().collect();
-        counts.sort_unstable();
-        for (index, known) in occurrences.zip(keys) {
-            let Occurrence { start, end, .. } = self.stack[index];
-            if !known || counts.binary_search(&index).is_err() {
+        for (index, counts) in occurrences.zip(last_of_each(keys)) {
+            if counts {
+                self.comma();
+                self.entry(of, index, depth + 1)?;
+            } else {
+                let Occurrence { start, end, .. } = self.stack[index];
                 self.discard_entry(of, start, end, depth + 1)?;
-                continue;
             }
-            self.comma();
-            self.entry(of, index, depth + 1)?;
         }
         Ok(())
     }
@@ -619,6 +612,18 @@ impl<'a> Writer<'a> {
             Kind::String | Kind::Bytes | Kind::Enum(_) | Kind::Message(_) | Kind::Group(_) => {}
         }
     }
+}
+
+/// Which keys have no later one that is equal; no key counts never.
+fn last_of_each(keys: Vec<Option<Key<'_>>>) -> Vec<bool> {
+    if keys.len() <= 12 {
+        let later = |at: usize| keys[at + 1..].contains(&keys[at]);
+        return (0..keys.len()).map(|at| keys[at].is_some() && !later(at)).collect();
+    }
+    let mut seen = HashSet::with_capacity(keys.len());
+    let mut counts: Vec<bool> = keys.into_iter().rev().map(|key| key.is_some_and(|key| seen.insert(key))).collect();
+    counts.reverse();
+    counts
 }
 
 /// Whether JSON writes numbers of the kind as strings.
