@@ -503,7 +503,7 @@ fn two_thousand_fields() {
     let pool = calve::schema::load(&SchemaSource::Protos(folder.path().into())).unwrap();
     let mapping = create(&pool, "Wide", &mapping::Options::default()).unwrap();
     let record: Vec<u8> =
-        (1..=2000u64).rev().step_by(3).flat_map(|n| [varint(n * 268_435 << 3), varint(n)].concat()).collect();
+        (1..=2000u64).rev().step_by(3).flat_map(|n| [varint((n * 268_435) << 3), varint(n)].concat()).collect();
     let row = shred_by(&mapping, &record).unwrap();
     for n in 1..=2000 {
         let expected = if (2000 - n) % 3 == 0 { Cell::Int(n) } else { Cell::Null };
