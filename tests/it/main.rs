@@ -22,3 +22,4 @@ mod source;
 mod storage;
 mod support;
 mod verify;
+mod volume;
