@@ -2,7 +2,8 @@
 
 use arrow::array::Array;
 use buffa_descriptor::reflect::{DynamicMessage, ReflectMessage, Value};
-use calve::schema::mapping::Mapping;
+use calve::config::{ColumnOptions, ColumnType};
+use calve::schema::mapping::{self, Mapping};
 use calve::schema::model::MessageId;
 use calve::shred::rebuild::from_json;
 use calve::shred::{Framing, Options, Shredder, Tombstones, rebuild};
@@ -191,4 +192,50 @@ fn a_batch_of_other_columns_is_an_error() {
     let taken = shredder.take().unwrap();
     let error = rebuild(&corpus.mapping("corpus.event.Event"), Framing::None, &taken[0], 0).unwrap_err();
     assert_eq!(error.to_string(), "the batch lacks columns of the mapping");
+}
+
+/// Columns of other types, left out, or beside the message's own: what they cannot say is in `_raw`.
+#[test]
+fn messages_from_columns_with_options() {
+    let corpus = Corpus::load();
+    let kind = |kind| ColumnOptions { kind: Some(kind), ..ColumnOptions::default() };
+    let left_out = ColumnOptions { exclude: Some(true), ..ColumnOptions::default() };
+    let case_column = ColumnOptions { case_column: Some(true), ..ColumnOptions::default() };
+    let known = [
+        ("timestamp", kind(ColumnType::Millis)),
+        ("timestamps", kind(ColumnType::Long)),
+        ("at", kind(ColumnType::Millis)),
+        ("duration", kind(ColumnType::Millis)),
+        ("durations", kind(ColumnType::Millis)),
+        ("uint64_value", kind(ColumnType::Long)),
+        ("any", kind(ColumnType::Json)),
+        ("mask", left_out),
+        ("which", case_column),
+    ];
+    let oneofs = [("scalar", case_column), ("message", case_column)];
+    let flat = [("account", kind(ColumnType::Long)), ("checksum", kind(ColumnType::Long))];
+    let enums =
+        ["closed", "closed_list", "closed_map", "open_map", "chosen_open"].map(|path| (path, kind(ColumnType::Int)));
+    let topics = [
+        ("corpus.enums.Enums", enums.as_slice()),
+        ("corpus.known.Known", known.as_slice()),
+        ("corpus.oneofs.Oneofs", oneofs.as_slice()),
+        ("corpus.flat.Flat", flat.as_slice()),
+    ];
+    for (number, (name, columns)) in topics.into_iter().enumerate() {
+        let columns = columns.iter().map(|(path, options)| (path.to_string(), *options)).collect();
+        let options = mapping::Options { columns, ..mapping::Options::default() };
+        let mapping = Mapping::create(corpus.pool.clone(), corpus.id(name), &options).expect("the options fit");
+        let (mut raws, mut rows) = (0, 0);
+        for (style, salt) in [(generate::Style::PLAIN, 15), (generate::Style::WILD, 16)] {
+            let seed = salt << 32 | number as u64;
+            let mut rng = StdRng::seed_from_u64(seed);
+            let record = || generate::message(&corpus.pool, mapping.message, style, &mut rng);
+            let records: Vec<Vec<u8>> = std::iter::repeat_with(record).take(200).collect();
+            let (raw, all) = round_trip(&corpus, &mapping, seed, &records, false);
+            raws += raw;
+            rows += all;
+        }
+        assert!(0 < raws && raws < rows, "{name}: {raws} of {rows} rows with _raw");
+    }
 }
