@@ -78,9 +78,10 @@ impl Text {
         let (starts, data) = self.take_parts(rows);
         let data = Buffer::from_vec(data);
         if self.utf8 {
-            let offsets = OffsetBuffer::new(starts.into());
-            // SAFETY: `check_utf8` has seen every byte and every boundary of a row that is kept (`Shredder::block`);
-            // the offsets are checked on construction, and the last one is the data's length.
+            // SAFETY: `starts` sums lengths, none of them below zero, to less than 2^31 (`Columns::fits`), so that the
+            // offsets ascend, and the last one is the data's length. `check_utf8` has seen every byte and every boundary
+            // of a row that is kept (`Shredder::block`).
+            let offsets = unsafe { OffsetBuffer::new_unchecked(starts.into()) };
             return Ok(Arc::new(unsafe { StringArray::new_unchecked(offsets, data, nulls) }));
         }
         Ok(match data_type {

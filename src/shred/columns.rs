@@ -355,7 +355,7 @@ impl Columns {
     #[inline(always)]
     pub fn elements(&mut self, list: usize, row: usize, count: usize) -> usize {
         let first = self.reserve(list, count);
-        let list = &mut self.lists[list];
+        let list = unchecked::slot(&mut self.lists, list);
         list.elements = first + count;
         *unchecked::slot(&mut list.counts, row) += count as i32;
         first
@@ -388,7 +388,7 @@ impl Columns {
     /// Marks a struct present in a row; false if it was already.
     #[inline(always)]
     pub fn touch(&mut self, structure: usize, row: usize) -> bool {
-        self.structs[structure].present.set(row)
+        unchecked::slot(&mut self.structs, structure).present.set(row)
     }
 
     /// Whether the wire had a value for the row of this column, yet.
@@ -493,3 +493,6 @@ impl Columns {
             + names.sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests;

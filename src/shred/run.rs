@@ -80,23 +80,23 @@ macro_rules! varint {
     };
 }
 
-/// Runs the body with the op as a constant, one copy for each, so that one jump leads to the code of one op.
+/// Runs the body with the op as a constant, one copy for each, so that one jump leads to the code of one op. All are
+/// listed, so that no check stands before the jump.
 macro_rules! dispatch {
     ($op:expr, |$name:ident| $body:expr) => {
         dispatch!(
-            $op, $name, $body, Bool, Int32, Sint32, Int64, Sint64, Uint32, Uint64, Uint64Long, EnumOpen, Fixed32,
-            Sfixed32, Float, Fixed64, Fixed64Long, Sfixed64, Double, String, Bytes, Message, Timestamp, Duration, Date,
-            Wrapper
+            $op, $name, $body, Bool, Int32, Sint32, Int64, Sint64, Uint32, Uint64, Uint64Long, EnumOpen, EnumClosed,
+            Fixed32, Sfixed32, Float, Fixed64, Fixed64Long, Sfixed64, Double, String, Bytes, Message, Timestamp,
+            Duration, Date, Wrapper, Json, Group, Item, Repeated, Packed, Map, Member, SkipVarint, SkipFixed64,
+            SkipLength, SkipGroup, SkipFixed32, Millis, End
         )
     };
     ($op:expr, $name:ident, $body:expr, $($known:ident),*) => {
         match $op {
             $(Op::$known => {
-                #[allow(non_upper_case_globals)] // It stands where the closure-like body names its parameter.
-                const $name: Op = Op::$known;
+                let $name = Op::$known;
                 $body
             })*
-            $name => $body,
         }
     };
 }
@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         let mut guess = 0;
         while at < end {
             let word = wire::load8(buffer, at);
-            let mut field = &node.fields[guess];
+            let mut field = unchecked::get(&node.fields, guess);
             if (word ^ field.tag) & field.mask == 0 {
                 at += field.tag_bytes as usize;
             } else {
@@ -156,25 +156,18 @@ impl<'a> Run<'a> {
                     guess = 0;
                     continue;
                 }
-                field = &node.fields[guess];
+                field = unchecked::get(&node.fields, guess);
                 at = next;
             }
-            at = match field.op {
+            at = dispatch!(field.op, |op| match op {
                 Op::Repeated => self.repeated(index, guess, at, end, row, depth)?,
                 Op::Packed => self.packed(field, index, guess, at, end, row)?,
                 Op::Map => self.map(field, at, end, row, depth)?,
                 Op::Item => self.item(index, at, end, row, depth)?,
                 Op::EnumClosed => self.closed(field, at, end, row)?,
-                Op::Member if field.element == Op::EnumClosed => self.closed(field, at, end, row)?,
-                Op::Member if field.element.is_skip() => self.skipped(field, at, end, row, depth)?,
-                Op::Member => {
-                    if !self.choose(field, row) {
-                        return self.stop(Stop::Irregular);
-                    }
-                    self.member(field, index, guess, at, end, row, depth)?
-                }
-                op => dispatch!(op, |op| self.one(field, op, index, guess, at, end, row, depth)?),
-            };
+                Op::Member => self.member(field, index, guess, at, end, row, depth)?,
+                op => self.one(field, op, index, guess, at, end, row, depth)?,
+            });
             guess = field.next as usize;
         }
         if at > end && at != CLOSED {
@@ -241,6 +234,15 @@ impl<'a> Run<'a> {
         row: usize,
         depth: u32,
     ) -> Option<usize> {
+        if field.element == Op::EnumClosed {
+            return self.closed(field, at, end, row);
+        }
+        if field.element.is_skip() {
+            return self.skipped(field, at, end, row, depth);
+        }
+        if !self.choose(field, row) {
+            return self.stop(Stop::Irregular);
+        }
         dispatch!(field.element, |op| self.one(field, op, node, index, at, end, row, depth))
     }
 
@@ -288,7 +290,7 @@ impl<'a> Run<'a> {
         let (fresh, next) = match op {
             Op::String | Op::Bytes => {
                 let (start, stop) = ok!(self, wire::length(buffer, at, end));
-                if !columns.texts[column].put_from(row, buffer, start, stop - start) {
+                if !unchecked::slot(&mut columns.texts, column).put_from(row, buffer, start, stop - start) {
                     return self.stop(Stop::Irregular);
                 }
                 return Some(stop);
@@ -311,47 +313,59 @@ impl<'a> Run<'a> {
             }
             Op::Bool => {
                 let (value, next) = varint!(self, at, end);
-                (columns.bools[column].put(row, u8::from(value != 0)), next)
+                (unchecked::slot(&mut columns.bools, column).put(row, u8::from(value != 0)), next)
             }
             Op::Int32 | Op::EnumOpen | Op::EnumClosed => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i32s[column].put(row, value as i32), next)
+                (unchecked::slot(&mut columns.i32s, column).put(row, value as i32), next)
             }
             Op::Sint32 => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i32s[column].put(row, wire::zigzag32(value)), next)
+                (unchecked::slot(&mut columns.i32s, column).put(row, wire::zigzag32(value)), next)
             }
             Op::Int64 => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i64s[column].put(row, value as i64), next)
+                (unchecked::slot(&mut columns.i64s, column).put(row, value as i64), next)
             }
             Op::Sint64 => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i64s[column].put(row, wire::zigzag64(value)), next)
+                (unchecked::slot(&mut columns.i64s, column).put(row, wire::zigzag64(value)), next)
             }
             Op::Uint32 => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i64s[column].put(row, i64::from(value as u32)), next)
+                (unchecked::slot(&mut columns.i64s, column).put(row, i64::from(value as u32)), next)
             }
             Op::Uint64 => {
                 let (value, next) = varint!(self, at, end);
-                (columns.i128s[column].put(row, i128::from(value)), next)
+                (unchecked::slot(&mut columns.i128s, column).put(row, i128::from(value)), next)
             }
             Op::Uint64Long | Op::Fixed64Long => {
                 let (value, next) =
                     if op == Op::Uint64Long { varint!(self, at, end) } else { (wire::load8(buffer, at), at + 8) };
-                let fresh = columns.i64s[column].put(row, value as i64);
+                let fresh = unchecked::slot(&mut columns.i64s, column).put(row, value as i64);
                 if value > i64::MAX as u64 {
                     self.refuse(RejectCode::OutOfRange, node, index);
                 }
                 (fresh, next)
             }
-            Op::Fixed32 => (columns.i64s[column].put(row, i64::from(wire::load4(buffer, at))), at + 4),
-            Op::Sfixed32 => (columns.i32s[column].put(row, wire::load4(buffer, at) as i32), at + 4),
-            Op::Float => (columns.f32s[column].put(row, f32::from_bits(wire::load4(buffer, at))), at + 4),
-            Op::Fixed64 => (columns.i128s[column].put(row, i128::from(wire::load8(buffer, at))), at + 8),
-            Op::Sfixed64 => (columns.i64s[column].put(row, wire::load8(buffer, at) as i64), at + 8),
-            Op::Double => (columns.f64s[column].put(row, f64::from_bits(wire::load8(buffer, at))), at + 8),
+            Op::Fixed32 => {
+                (unchecked::slot(&mut columns.i64s, column).put(row, i64::from(wire::load4(buffer, at))), at + 4)
+            }
+            Op::Sfixed32 => {
+                (unchecked::slot(&mut columns.i32s, column).put(row, wire::load4(buffer, at) as i32), at + 4)
+            }
+            Op::Float => {
+                (unchecked::slot(&mut columns.f32s, column).put(row, f32::from_bits(wire::load4(buffer, at))), at + 4)
+            }
+            Op::Fixed64 => {
+                (unchecked::slot(&mut columns.i128s, column).put(row, i128::from(wire::load8(buffer, at))), at + 8)
+            }
+            Op::Sfixed64 => {
+                (unchecked::slot(&mut columns.i64s, column).put(row, wire::load8(buffer, at) as i64), at + 8)
+            }
+            Op::Double => {
+                (unchecked::slot(&mut columns.f64s, column).put(row, f64::from_bits(wire::load8(buffer, at))), at + 8)
+            }
             Op::Group => return self.group(field, node, index, at, end, row, depth),
             // The compiler of plans gives these to no single value.
             Op::Item
@@ -648,8 +662,13 @@ impl<'a> Run<'a> {
         match op {
             Op::Timestamp | Op::Duration => {
                 let [seconds, nanos, _] = self.numbers(at, end, depth, 2)?;
-                let convert = if op == Op::Timestamp { well_known::timestamp } else { well_known::duration };
-                let micros = match convert(seconds as i64, nanos as i32) {
+                let (seconds, nanos) = (seconds as i64, nanos as i32);
+                let micros = if op == Op::Timestamp {
+                    well_known::timestamp(seconds, nanos)
+                } else {
+                    well_known::duration(seconds, nanos)
+                };
+                let micros = match micros {
                     Ok((micros, cut)) if field.inner == Op::Millis => {
                         self.raw |= cut || micros.rem_euclid(1000) != 0;
                         micros.div_euclid(1000)
@@ -707,6 +726,7 @@ impl<'a> Run<'a> {
     }
 
     /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.
+    #[inline(always)]
     fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Option<[u64; 3]> {
         let mut numbers = [0; 3];
         while at < end {

@@ -13,13 +13,22 @@ pub fn load<const N: usize>(buffer: &[u8], at: usize) -> [u8; N] {
     unsafe { buffer.as_ptr().add(at).cast::<[u8; N]>().read() }
 }
 
-/// The slot of a row, for which there must be room.
+/// The slot at an index that exists: a row that there is room for, or a column of the plan's.
 #[inline(always)]
-pub fn slot<T>(rows: &mut [T], row: usize) -> &mut T {
-    debug_assert!(row < rows.len(), "row {row} of {}", rows.len());
+pub fn slot<T>(slots: &mut [T], index: usize) -> &mut T {
+    debug_assert!(index < slots.len(), "slot {index} of {}", slots.len());
     // SAFETY: `Shredder::block` makes room for the block's rows, `Columns::element` for each element, before either is
-    // the interpreter's row.
-    unsafe { rows.get_unchecked_mut(row) }
+    // the interpreter's row. A field's column was made together with the field, by `Plan::compile`.
+    unsafe { slots.get_unchecked_mut(index) }
+}
+
+/// The field at an index that the plan has.
+#[inline(always)]
+pub fn get<T>(fields: &[T], index: usize) -> &T {
+    debug_assert!(index < fields.len(), "field {index} of {}", fields.len());
+    // SAFETY: a node has at least its end, which is where the first guess points if there is no more; `Plan::compile`
+    // makes `next` and the tables of tags from the indexes of the node's own fields.
+    unsafe { fields.get_unchecked(index) }
 }
 
 /// Bytes that [`append`] copies at a time, and may read behind a value.
