@@ -20,6 +20,8 @@ use crate::ingest::{self, patiently};
 use crate::refine::Refinements;
 use crate::refine::schedule::Ran;
 use crate::source::{Admin, Budget, Source, TopicSubscription};
+use crate::telemetry::metrics::{Topic as TopicLabel, TopicMetrics};
+use crate::telemetry::progress::{Progress, Sample};
 use crate::telemetry::{Board, Metrics, TopicState, http};
 
 /// What `calve run` was asked for.
@@ -31,6 +33,8 @@ pub struct Options {
     pub topics: Vec<String>,
     /// Serve HTTP here; none: no server.
     pub http: Option<String>,
+    /// Where to show how far it is.
+    pub progress: Progress,
 }
 
 /// How a run ended: which topics halted, and why.
@@ -43,6 +47,8 @@ pub struct Report {
 /// and the process itself.
 const FETCH_PERCENT: u64 = 35;
 const WRITE_PERCENT: u64 = 35;
+/// How often figures are looked at that nobody tells.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 /// A topic's loop may hold so much, however many topics there are; most of them are quiet at any time.
 const TOPIC_BYTES_MIN: u64 = 8 << 20;
 
@@ -53,7 +59,8 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let limit = project.daemon.memory_limit_bytes;
     metrics.memory_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
 
-    let refinements = Refinements::load(project)?.with_metrics(Arc::new(metrics.clone()));
+    let refinements =
+        Refinements::load(project)?.with_metrics(Arc::new(metrics.clone())).with_progress(options.progress.clone());
     let names: Vec<&String> = match options.topics.is_empty() {
         true => project.topics.keys().collect(),
         false => options.topics.iter().collect(),
@@ -111,10 +118,14 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let budget = Budget::new(limit / 100 * FETCH_PERCENT);
     let subscriptions =
         feeds.iter().map(|topic| TopicSubscription { name: topic.name.clone(), isolation: topic.isolation }).collect();
-    let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget)?;
+    let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget, &metrics.kafka())?;
     let source = Arc::new(source);
     let admin = Admin::new(&project.kafka)?;
     let memory_bytes = (limit / 100 * WRITE_PERCENT / feeds.len().max(1) as u64).max(TOPIC_BYTES_MIN);
+
+    let observing = AbortOnDrop(tokio::spawn(observe(board.clone(), metrics.clone(), budget, refinements.clone())));
+    let counted: Vec<TopicMetrics> = feeds.iter().map(|topic| metrics.topic(&topic.name)).collect();
+    let watch = options.progress.watch("reading", move || read_so_far(&counted));
 
     let cancel = stop.child_token();
     let mut loops = JoinSet::new();
@@ -126,8 +137,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
             source: source.clone(),
             admin: admin.clone(),
             board: board.clone(),
-            metrics: metrics.topic(&topic.name),
-            table_metrics: metrics.table(&topic.table.to_string()),
+            metrics: metrics.clone(),
             refinements: refinements.clone(),
             memory_bytes,
             until_caught_up: options.until_caught_up,
@@ -193,6 +203,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     }
     loops.shutdown().await;
 
+    drop(watch);
     let grace = deadline.map_or(project.daemon.shutdown_timeout, |deadline| {
         deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2))
     });
@@ -218,11 +229,45 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     if let Ok(source) = Arc::try_unwrap(source) {
         source.shutdown(grace).await;
     }
+    drop(observing);
     drained.cancel();
     if let Some(server) = server {
         server.await.context("the HTTP server failed")??;
     }
     Ok(report)
+}
+
+/// Keeps up what nobody is told of when it changes: memory, and the age of records that wait.
+async fn observe(board: Board, metrics: Metrics, budget: Budget, refinements: Refinements) {
+    let (fetched, refining) = (metrics.memory("fetched"), metrics.memory("refining"));
+    let mut tick = tokio::time::interval(OBSERVE_INTERVAL);
+    loop {
+        tick.tick().await;
+        fetched.set(i64::try_from(budget.used_bytes()).unwrap_or(i64::MAX));
+        refining.set(i64::try_from(refinements.runner().engine().memory_used_bytes()).unwrap_or(i64::MAX));
+        for (topic, status) in board.status().topics {
+            if let Some(seconds) = status.lag_seconds {
+                metrics.lag_seconds.get_or_create(&TopicLabel { topic }).set(seconds);
+            }
+        }
+    }
+}
+
+fn read_so_far(topics: &[TopicMetrics]) -> Sample {
+    let unread: i64 = topics.iter().map(|topic| topic.unread_records.get()).sum();
+    Sample {
+        records: topics.iter().map(|topic| topic.records_read.get()).sum(),
+        bytes: topics.iter().map(|topic| topic.bytes_read.get()).sum(),
+        lag: Some(u64::try_from(unread).unwrap_or(0)),
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn open_catalog(wait: &ingest::Patience, config: &crate::config::Catalog) -> Result<Arc<dyn Catalog>, Error> {

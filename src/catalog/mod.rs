@@ -16,7 +16,7 @@ use iceberg::spec::{Schema, SortOrder, UnboundPartitionSpec};
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 
-use crate::config::{self, CatalogKind};
+use crate::config::{self, CatalogKind, TableName};
 
 /// What came of a request to change a table.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,13 @@ pub enum Error {
     /// The catalog says no (credentials, permissions, an invalid change); trying again does not help.
     #[error("refused: {0}")]
     Refused(String),
+}
+
+/// A table's name as Iceberg's.
+pub fn ident(name: &TableName) -> crate::error::Result<TableIdent> {
+    let namespace = NamespaceIdent::from_vec(name.namespace.clone())
+        .map_err(|error| crate::error::Error::halt(format!("table {name}: {}", error.message())))?;
+    Ok(TableIdent::new(namespace, name.name.clone()))
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

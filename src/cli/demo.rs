@@ -15,7 +15,7 @@ use super::{Exit, Global, Output, Usage, init};
 use crate::config::{self, Project};
 use crate::query::Engine;
 use crate::source::demo_broker::{DemoBroker, DemoRecord};
-use crate::{catalog, daemon, ingest};
+use crate::{catalog, daemon};
 
 /// See it work: a broker in the process, sample orders, ingest, a refinement, a query
 #[derive(clap::Args, Debug)]
@@ -85,7 +85,8 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let project = open_project(&dir, &broker.bootstrap_servers())?;
     say("2. ingest: orders → bronze.orders, then sql/silver/order_lines.sql → silver.order_lines".to_string())?;
     let started = Instant::now();
-    let options = daemon::Options { until_caught_up: true, ..daemon::Options::default() };
+    let options =
+        daemon::Options { until_caught_up: true, progress: global.progress.clone(), ..daemon::Options::default() };
     let report = daemon::run(&project, &options, CancellationToken::new()).await?;
     if let Some((name, why)) = report.halted.first_key_value() {
         anyhow::bail!("{name}: {why}");
@@ -142,7 +143,7 @@ fn open_project(dir: &Path, bootstrap_servers: &str) -> anyhow::Result<Project> 
 async fn opened(project: &Project, namespace: &str, name: &str) -> anyhow::Result<Opened> {
     let catalog = catalog::open(&project.catalogs["local"]).await?;
     let name = config::TableName { namespace: vec![namespace.to_string()], name: name.to_string() };
-    let table = catalog.load(&ingest::ident(&name)?).await?;
+    let table = catalog.load(&catalog::ident(&name)?).await?;
     Ok(Opened {
         table: name.to_string(),
         rows: total_records(&table),

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Exit, Global, Usage, probe, tables};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::commit::ancestry::Found;
 use crate::commit::decide::{self, Decision};
 use crate::commit::{Ledger, TopicLedger};
@@ -98,7 +98,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 async fn show(project: &Project, table: &str, global: &Global) -> anyhow::Result<Exit> {
     let found = tables::find(project, table)?;
     let catalog = tables::open(found.catalog).await?;
-    let shown = decide::show(&*catalog, &tables::ident(&found.name)?).await?;
+    let shown = decide::show(&*catalog, &catalog::ident(&found.name)?).await?;
     let (reading, reason) = match shown.reading {
         Ok(reading) => (Some(reading), None),
         Err(error) => (None, Some(error.to_string())),
@@ -163,7 +163,7 @@ fn described(ledger: &Ledger) -> String {
 async fn accept(project: &Project, table: &str, global: &Global) -> anyhow::Result<Exit> {
     let found = tables::find(project, table)?;
     let catalog = tables::open(found.catalog).await?;
-    let ledger = decide::decide(catalog, &tables::ident(&found.name)?, &Decision::Accept).await?;
+    let ledger = decide::decide(catalog, &catalog::ident(&found.name)?, &Decision::Accept).await?;
     print(global, Decided { table: found.name.to_string(), decision: "accept", ledger })
 }
 
@@ -184,7 +184,7 @@ async fn reset(
 ) -> anyhow::Result<Exit> {
     let found = tables::find(project, table)?;
     let catalog = tables::open(found.catalog).await?;
-    let ident = tables::ident(&found.name)?;
+    let ident = catalog::ident(&found.name)?;
     let shown = decide::show(&*catalog, &ident).await?;
     let ledger = match shown.reading {
         Ok(reading) => reading.ledger,
@@ -217,7 +217,7 @@ async fn decided(
     recreated: bool,
 ) -> anyhow::Result<Ledger> {
     let decision = Decision::Reset { topic: topic.name.clone(), offsets, recreated };
-    Ok(decide::decide(catalog, &tables::ident(table)?, &decision).await?)
+    Ok(decide::decide(catalog, &catalog::ident(table)?, &decision).await?)
 }
 
 /// Where the quarantine table's ledger stands beside the main table's new one: never behind what it has.
@@ -234,7 +234,7 @@ async fn quarantine_ledger(catalog: &dyn Catalog, name: &TableName) -> anyhow::R
     if tables::load(catalog, name).await?.is_none() {
         return Ok(None);
     }
-    let shown = decide::show(catalog, &tables::ident(name)?).await?;
+    let shown = decide::show(catalog, &catalog::ident(name)?).await?;
     Ok(Some(shown.reading.with_context(|| format!("table {name} needs a decision of its own first"))?.ledger))
 }
 

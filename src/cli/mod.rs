@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Faults, Project};
-use crate::telemetry::logging;
+use crate::telemetry::{Progress, logging};
 
 mod completions;
 mod demo;
@@ -69,6 +69,9 @@ pub struct Global {
     /// How logs are printed on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: logging::Format,
+    /// Where commands that take long show how far they are.
+    #[arg(skip)]
+    pub progress: Progress,
 }
 
 impl Global {
@@ -139,17 +142,23 @@ pub enum Exit {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// Of each of the runtime's threads, as a main thread has: messages nest a hundred deep, and what goes through them
+/// recurses.
+const STACK_BYTES: usize = 8 << 20;
+
 /// Reads the command line, starts the log, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     let level = match cli.global.quiet {
         true => -1,
         false => cli.command.log_level().saturating_add_unsigned(cli.global.verbose.min(9)),
     };
-    logging::start(cli.global.log_format, level);
+    cli.global.progress = Progress::new(cli.global.log_format, cli.global.quiet);
+    logging::start(cli.global.log_format, level, &cli.global.progress);
     // Two providers are in the tree; rustls wants to be told. Only a second installation fails, and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             report(&anyhow::Error::new(error).context("the async runtime cannot be started"));

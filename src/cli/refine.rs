@@ -39,7 +39,7 @@ enum Command {
 
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let project = global.project()?;
-    let refinements = Refinements::load(&project)?;
+    let refinements = Refinements::load(&project)?.with_progress(global.progress.clone());
     match args.command {
         Command::Run { models } => {
             let models = chosen(&refinements, &models)?;

@@ -51,7 +51,12 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     if let Some(address) = &http {
         config::check_http(address, project.daemon.http_token.is_some()).map_err(super::Usage)?;
     }
-    let options = daemon::Options { until_caught_up: args.until_caught_up, topics: args.topics, http };
+    let options = daemon::Options {
+        until_caught_up: args.until_caught_up,
+        topics: args.topics,
+        http,
+        progress: global.progress.clone(),
+    };
     let stop = CancellationToken::new();
     let signals = tokio::spawn(watch_signals(stop.clone()));
     let report = daemon::run(&project, &options, stop.clone()).await?;

@@ -1,7 +1,6 @@
 //! Finding the table that a command is about.
 
 use anyhow::Context as _;
-use iceberg::{NamespaceIdent, TableIdent};
 
 use super::Usage;
 use crate::catalog::{self, Catalog};
@@ -74,11 +73,6 @@ pub fn catalog_of<'a>(project: &'a Project, name: &str) -> Result<&'a config::Ca
     project.catalogs.get(name).ok_or_else(|| Usage(format!("catalog {name} is not there; make catalogs/{name}.toml")))
 }
 
-pub fn ident(name: &TableName) -> anyhow::Result<TableIdent> {
-    let namespace = NamespaceIdent::from_vec(name.namespace.clone()).with_context(|| format!("table {name}"))?;
-    Ok(TableIdent::new(namespace, name.name.clone()))
-}
-
 /// Connects to a catalog.
 pub async fn open(catalog: &config::Catalog) -> anyhow::Result<std::sync::Arc<dyn Catalog>> {
     catalog::open(catalog).await.with_context(|| format!("catalog {} cannot be opened", catalog.name))
@@ -86,7 +80,7 @@ pub async fn open(catalog: &config::Catalog) -> anyhow::Result<std::sync::Arc<dy
 
 /// Loads a table; `None` where there is none yet.
 pub async fn load(catalog: &dyn Catalog, name: &TableName) -> anyhow::Result<Option<iceberg::table::Table>> {
-    match catalog.load(&ident(name)?).await {
+    match catalog.load(&catalog::ident(name)?).await {
         Ok(table) => Ok(Some(table)),
         Err(catalog::Error::NotFound(_)) => Ok(None),
         Err(error) => {

@@ -1,5 +1,7 @@
 //! `calve verify`: whether a table holds what its ledger says, each record once.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use iceberg::TableIdent;
 use serde::Serialize;
@@ -7,10 +9,11 @@ use serde::Serialize;
 use super::output::{Grid, thousands};
 use super::tables::Found;
 use super::{Exit, Global, Usage, tables};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::commit::ancestry;
 use crate::commit::verify::{self, Options, Report};
 use crate::config::{TableName, Topic};
+use crate::telemetry::progress::{self, Tally};
 use crate::verify::Depth;
 
 /// Where a table's rejects are unless its topic says otherwise.
@@ -65,7 +68,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 
     check_is_fed(&*catalog, &found).await?;
     let quarantine = quarantine_of(&*catalog, &found).await?;
-    let ident = tables::ident(&found.name)?;
+    let ident = catalog::ident(&found.name)?;
     let topic = if args.deep { Some(topic_of(&found)?) } else { None };
     // The table first: a daemon that runs meanwhile commits to the quarantine table before it.
     let main = verify::read(&*catalog, &ident).await.with_context(|| cannot(&found))?;
@@ -82,7 +85,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
                 accept_deletes: options.accept_deletes,
                 memory_bytes: project.daemon.memory_limit_bytes,
             };
-            let deep = crate::verify::deep(&project.kafka, topic, &main, rejected.as_ref(), &options).await;
+            let tally = Arc::new(Tally::default());
+            let _shown = global.progress.watch(format!("comparing {}", found.name), progress::of(&tally));
+            let deep = crate::verify::deep(&project.kafka, topic, &main, rejected.as_ref(), &options, &tally).await;
             Some(deep.with_context(|| cannot(&found))?)
         }
         None => None,
@@ -149,7 +154,7 @@ async fn check_is_fed(catalog: &dyn Catalog, found: &Found<'_>) -> anyhow::Resul
 /// by default.
 async fn quarantine_of(catalog: &dyn Catalog, found: &Found<'_>) -> anyhow::Result<Option<TableIdent>> {
     match found.topic {
-        Some(topic) if topic.table == found.name => Ok(Some(tables::ident(&topic.quarantine)?)),
+        Some(topic) if topic.table == found.name => Ok(Some(catalog::ident(&topic.quarantine)?)),
         // A quarantine table by itself.
         Some(_) => Ok(None),
         None => {

@@ -32,7 +32,7 @@ pub struct Work<'a> {
     /// The ledger as it is after this commit; none for a table that no topic feeds.
     pub ledger: Option<Ledger>,
     pub summary: &'a BTreeMap<String, String>,
-    pub properties: &'a HashMap<String, String>,
+    pub properties: HashMap<String, String>,
 }
 
 /// A commit that is ready to be sent onto `base`, and onto nothing else.
@@ -77,7 +77,7 @@ pub async fn prepare(
         },
     ];
     let mut updates = Vec::new();
-    let mut properties = work.properties.clone();
+    let mut properties = work.properties;
     let mut schema = metadata.current_schema().clone();
     if let Some(change) = work.schema {
         schema = changed_schema(base, change)?;

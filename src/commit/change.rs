@@ -26,6 +26,8 @@ pub struct Append {
     /// Records of the ranges that became rejects instead.
     pub rejects: u64,
     pub schema: Option<SchemaChange>,
+    /// The topic does not start at its log's beginning: where its partitions begin is put on record.
+    pub late: bool,
     /// Further keys of the snapshot's summary.
     pub summary: BTreeMap<String, String>,
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::ancestry::{self, Reading};
 use super::attempt::{self, Prepared, Sent, Work};
+use super::began::Began;
 use super::change::{Append, Change, Limits, Outcome, Published, SchemaChange};
 use super::expire;
 use super::ledger::{KEY, Ledger};
@@ -24,6 +25,7 @@ use super::manifests::Manifests;
 use super::snapshot::COMMIT_ID;
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
+use crate::telemetry::metrics::TableMetrics;
 
 /// How far a lost commit is looked for below the head.
 const ANCESTORS_MAX: usize = 10_000;
@@ -51,6 +53,7 @@ pub struct Committer {
     doubtful: BTreeSet<Uuid>,
     foreign_since: Option<Instant>,
     limits: Limits,
+    metrics: TableMetrics,
     /// A person decides about the ledger: that none can be proved is no reason to stop.
     unproved: bool,
     sweep: Option<tokio::task::JoinHandle<()>>,
@@ -98,6 +101,7 @@ impl Committer {
             doubtful: BTreeSet::new(),
             foreign_since: None,
             limits: Limits::default(),
+            metrics: TableMetrics::default(),
             unproved: false,
             sweep: None,
             removed: Vec::new(),
@@ -122,6 +126,13 @@ impl Committer {
 
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Counts its commits there.
+    #[must_use]
+    pub fn counted_in(mut self, metrics: TableMetrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Snapshots that expiry must keep, with what came after them: the watermarks of refinements that read this table.
@@ -168,6 +179,7 @@ impl Committer {
     /// A passing error leaves open whether the batch was committed: call again with the same `append`.
     pub async fn commit(&mut self, append: &Append) -> Result<Outcome> {
         let uuid = self.uuid;
+        let started = Instant::now();
         let driven = self
             .drive(append.commit_id, |table, reading, told| {
                 let ledger = reading.map(|reading| reading.ledger.clone()).unwrap_or_default();
@@ -192,6 +204,11 @@ impl Committer {
                 {
                     return Ok(Fence::Stop(why));
                 }
+                let mut began = Began::of(table.metadata());
+                if append.late {
+                    began.begin(&ledger, &append.topic, &append.ranges);
+                }
+                let properties = began.changed(table.metadata());
                 let mut ledger = ledger;
                 ledger.account(
                     &append.topic,
@@ -209,7 +226,7 @@ impl Committer {
                     schema: append.schema.as_ref(),
                     ledger: Some(ledger),
                     summary: &append.summary,
-                    properties: no_properties(),
+                    properties,
                 })))
             })
             .await?;
@@ -217,6 +234,7 @@ impl Committer {
         let ledger = self.ledger();
         Ok(match driven {
             Driven::Committed(snapshot_id) => {
+                self.count(started, &append.files);
                 self.told.account(&append.topic, None, None, &append.ranges, 0, 0);
                 Outcome::Committed { snapshot_id }
             }
@@ -233,6 +251,7 @@ impl Committer {
             // The head may have been pinned after this committer last looked.
             self.reload().await?;
         }
+        let started = Instant::now();
         let driven = self
             .drive(change.run_id, |table, reading, _| {
                 if table.metadata().current_snapshot_id() != pinned {
@@ -251,12 +270,15 @@ impl Committer {
                     schema: change.schema.as_ref(),
                     ledger: reading.map(|reading| reading.ledger.clone()),
                     summary: &change.summary,
-                    properties: &change.properties,
+                    properties: change.properties.clone(),
                 })))
             })
             .await?;
         Ok(match driven {
-            Driven::Committed(snapshot_id) => Published::Committed { snapshot_id },
+            Driven::Committed(snapshot_id) => {
+                self.count(started, &change.files);
+                Published::Committed { snapshot_id }
+            }
             Driven::Stopped(_) => Published::Conflict { head: self.table.metadata().current_snapshot_id() },
         })
     }
@@ -274,7 +296,7 @@ impl Committer {
     /// Commits the ledger as it is read, without rows. False if the head moved meanwhile.
     pub async fn write_ledger(&mut self) -> Result<bool> {
         let head = self.table.metadata().current_snapshot_id();
-        self.commit_ledger(self.ledger(), head, BTreeMap::new()).await
+        self.commit_ledger(self.ledger(), head, BTreeMap::new(), HashMap::new()).await
     }
 
     /// Commits `ledger` onto `head` and no other.
@@ -283,6 +305,7 @@ impl Committer {
         ledger: Ledger,
         head: Option<i64>,
         summary: BTreeMap<String, String>,
+        properties: HashMap<String, String>,
     ) -> Result<bool> {
         let commit_id = Uuid::now_v7();
         let driven = self
@@ -298,7 +321,7 @@ impl Committer {
                     schema: None,
                     ledger: Some(ledger.clone()),
                     summary: &summary,
-                    properties: no_properties(),
+                    properties: properties.clone(),
                 })))
             })
             .await?;
@@ -386,12 +409,14 @@ impl Committer {
                     return Ok(Driven::Committed(snapshot_id));
                 }
                 Sent::Conflict(why) => {
+                    self.metrics.commit_conflicts.inc();
                     tracing::debug!(table = %name, %commit_id, attempt, why, "conflict, the table is loaded again");
                     last = why;
                     stale = true;
                     pending = Some(prepared);
                 }
                 Sent::Unknown(why) => {
+                    self.metrics.commit_unknowns.inc();
                     tracing::warn!(table = %name, %commit_id, attempt, why, "no clear answer, the table is asked");
                     self.doubtful.insert(commit_id);
                     last = why;
@@ -412,6 +437,13 @@ impl Committer {
         self.abandon(commit_id, pending).await;
         let attempts = self.limits.attempts_max;
         Err(Error::retry(format!("table {name}: commit {commit_id} came to no end in {attempts} attempts: {last}")))
+    }
+
+    fn count(&self, started: Instant, files: &[DataFile]) {
+        self.metrics.commits.inc();
+        self.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+        self.metrics.files_written.inc_by(files.len() as u64);
+        self.metrics.bytes_written.inc_by(files.iter().map(DataFile::file_size_in_bytes).sum());
     }
 
     /// Full jitter around a doubling wait, so that racing daemons do not meet again.
@@ -541,9 +573,4 @@ fn described(error: &Error) -> String {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
-}
-
-fn no_properties() -> &'static HashMap<String, String> {
-    static NONE: std::sync::LazyLock<HashMap<String, String>> = std::sync::LazyLock::new(HashMap::new);
-    &NONE
 }

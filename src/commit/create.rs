@@ -50,7 +50,7 @@ pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted
     if made && wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
         let mut committer = Committer::new(catalog.clone(), table, None);
         // False: somebody else gave it a first snapshot, which serves as well.
-        committer.commit_ledger(Ledger::default(), None, BTreeMap::new()).await?;
+        committer.commit_ledger(Ledger::default(), None, BTreeMap::new(), HashMap::new()).await?;
         return committer::load(&**catalog, ident).await;
     }
     Ok(table)

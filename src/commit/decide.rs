@@ -6,6 +6,7 @@ use std::sync::Arc;
 use iceberg::TableIdent;
 
 use super::ancestry::{self, Reading};
+use super::began::Began;
 use super::committer::{self, Committer};
 use super::ledger::{Ledger, Mirror};
 use crate::catalog::Catalog;
@@ -52,19 +53,22 @@ pub async fn decide(catalog: Arc<dyn Catalog>, ident: &TableIdent, decision: &De
         Ok(reading) => Some(reading),
     };
     let mut ledger = reading.map(|reading| reading.ledger).unwrap_or_default();
+    let mut began = Began::of(table.metadata());
     let word = match decision {
         Decision::Accept => "accept",
         Decision::Reset { topic, offsets, recreated } => {
             ledger.reset(topic, offsets, *recreated);
+            began.reset(topic, offsets, *recreated);
             "reset"
         }
     };
     let head = table.metadata().current_snapshot_id();
+    let properties = began.changed(table.metadata());
     // No reading: should the commit have to look again, it must not stumble over what the person just decided about.
     let mut committer = Committer::new(catalog, table, None);
     committer.allow_unproved();
     let summary = BTreeMap::from([(KEY.to_owned(), word.to_owned())]);
-    let done = committer.commit_ledger(ledger.clone(), head, summary).await?;
+    let done = committer.commit_ledger(ledger.clone(), head, summary, properties).await?;
     committer.close().await;
     match done {
         true => Ok(ledger),

@@ -3,6 +3,7 @@
 //! committed onto the very head whose ledger says that these offsets come next.
 //!
 //! - [`ledger`]: what a table says it has of each topic; how a commit moves it.
+//! - [`began`]: where topics began that start late, for verification.
 //! - [`ancestry`]: finding the ledger that holds for main's head, and refusing to guess.
 //! - [`snapshot`]: data files → manifests, manifest list, snapshot; [`manifests`] keeps their number logarithmic.
 //! - [`expire`]: which snapshots go, which are tagged, and which files nothing reaches any more.
@@ -14,6 +15,7 @@
 
 pub mod ancestry;
 pub mod attempt;
+pub mod began;
 pub mod change;
 pub mod committer;
 pub mod create;
@@ -25,6 +27,7 @@ pub mod offsets;
 pub mod snapshot;
 pub mod verify;
 
+pub use began::Began;
 pub use change::{Append, Change, Outcome, Published, SchemaChange};
 pub use committer::Committer;
 pub use ledger::{Ledger, TopicLedger};

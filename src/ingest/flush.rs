@@ -15,6 +15,7 @@ use super::worker::Staged;
 use super::{Ingest, open, resolve};
 use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
+use crate::config::Start;
 use crate::error::{Error, Result};
 use crate::source;
 use crate::telemetry::TopicState;
@@ -70,6 +71,7 @@ impl Ingest {
             ranges,
             rejects,
             schema: self.opened.change.clone(),
+            late: self.topic.start != Start::Earliest,
             summary: BTreeMap::new(),
         };
         let patience = self.patience.clone();
@@ -136,7 +138,9 @@ impl Ingest {
         }
         if self.quarantine.is_none() {
             let catalog = &self.context.catalog;
-            self.quarantine = Some(patiently!(patience, Committer::open(catalog.clone(), &self.rejects.ident))?);
+            let quarantine = patiently!(patience, Committer::open(catalog.clone(), &self.rejects.ident))?;
+            self.quarantine =
+                Some(quarantine.counted_in(self.context.metrics.table(&self.topic.quarantine.to_string())));
             let owned: Vec<i32> = self.owned.keys().copied().collect();
             self.consult_quarantine(&owned).await?;
         }
@@ -158,6 +162,7 @@ impl Ingest {
             rows: staged.reject_count,
             rejects: 0,
             schema: None,
+            late: false,
             summary: BTreeMap::new(),
         };
         match patiently!(patience, quarantine.commit(&append))? {
@@ -181,9 +186,7 @@ impl Ingest {
     fn committed(&mut self, append: &Append, snapshot_id: i64, started: Instant, reason: &str) {
         for (partition, range) in &append.ranges {
             if let Some(progress) = self.owned.get_mut(partition) {
-                progress.committed = range.to;
-                progress.unrecorded = false;
-                progress.quarantined.retain(|offset| *offset >= range.to);
+                progress.commit(range.to);
             }
         }
         self.found_quarantined = 0;
@@ -191,17 +194,13 @@ impl Ingest {
         self.quiet_since = None;
         let offsets = append.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect();
         self.context.source.commit_group_offsets(&self.topic.name, &offsets);
-        let metrics = &self.context.table_metrics;
-        metrics.commits.inc();
-        metrics.commit_duration.observe(started.elapsed().as_secs_f64());
-        metrics.files_written.inc_by(append.files.len() as u64);
-        metrics.bytes_written.inc_by(append.files.iter().map(|file| file.file_size_in_bytes()).sum());
         self.context.board.update(&self.topic.name, |status| {
             status.last_commit_ms = Some(chrono::Utc::now().timestamp_millis());
             status.last_snapshot_id = Some(snapshot_id);
             status.rows += append.rows;
             status.rejects += append.rejects;
         });
+        self.tell_lag();
         tracing::info!(
             topic = %self.topic.name,
             table = %self.feed.table,

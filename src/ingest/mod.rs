@@ -6,6 +6,7 @@
 //! loop shares nothing with the others but the Kafka client and the memory limit: its failure is its own.
 
 mod flush;
+mod lag;
 mod open;
 mod patience;
 mod progress;
@@ -21,20 +22,20 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use open::{Opened, Resolved, fit, ident, open, resolve, wanted};
+pub use open::{Opened, Resolved, fit, open, resolve, wanted};
 pub use patience::Patience;
 pub(crate) use patience::patiently;
 pub use resume::{Feed, LogIdentity};
 
 use crate::batch::RawBatch;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::commit::Committer;
 use crate::config::{Start, Topic};
 use crate::error::{Error, Result};
 use crate::refine::Refinements;
 use crate::source::{Admin, Event, Events, Source, Watermarks};
-use crate::telemetry::metrics::{TableMetrics, TopicMetrics};
-use crate::telemetry::{Board, TopicState};
+use crate::telemetry::metrics::{Share, TopicMetrics};
+use crate::telemetry::{Board, Metrics, TopicState};
 use crate::write::Limits;
 use open::Rejects;
 use progress::{Join, Progress};
@@ -54,8 +55,7 @@ pub struct Context {
     pub source: Arc<Source>,
     pub admin: Admin,
     pub board: Board,
-    pub metrics: TopicMetrics,
-    pub table_metrics: TableMetrics,
+    pub metrics: Metrics,
     /// Told of every commit; they run downstream of it.
     pub refinements: Refinements,
     /// Bytes that the columns and open files of one topic may hold.
@@ -86,6 +86,7 @@ struct Ingest {
     topic: Topic,
     feed: Feed,
     context: Context,
+    metrics: TopicMetrics,
     patience: Patience,
     log: LogIdentity,
     main: Committer,
@@ -105,6 +106,9 @@ struct Ingest {
     quiet_since: Option<Instant>,
     /// With `until_caught_up`: the ends at start.
     ends: Option<BTreeMap<i32, Watermarks>>,
+    /// Where the log ended, and what the table accounted for, when they were last asked for the lag.
+    log_seen: BTreeMap<i32, Watermarks>,
+    ledger_seen: BTreeMap<i32, i64>,
     commit_id: Uuid,
 }
 
@@ -113,19 +117,26 @@ impl Ingest {
         let resolved = resolve(&topic).map_err(|error| {
             Error::halt(format!("topic {}: its schema cannot be read", topic.name)).caused_by(error)
         })?;
+        // The topic before the table: a name that is wrong leaves no table behind.
+        if context.until_caught_up {
+            patiently!(patience, context.admin.require(&topic.name))?;
+        }
+        let log = LogIdentity {
+            topic_id: patiently!(patience, context.admin.topic_id(&topic.name))?,
+            cluster_id: patiently!(patience, context.admin.cluster_id())?,
+        };
         let opened = patiently!(patience, open(&topic, &resolved, &context.catalog))?;
         let table = opened.table.identifier().clone();
         let mut main = patiently!(patience, Committer::open(context.catalog.clone(), &table))?;
+        main = main.counted_in(context.metrics.table(&topic.table.to_string()));
         main.set_needed(context.refinements.watermarks(&topic.table).await);
-        let rejects = Arc::new(Rejects::new(ident(&topic.quarantine)?, opened.message(), context.catalog.clone())?);
+        let rejects =
+            Arc::new(Rejects::new(catalog::ident(&topic.quarantine)?, opened.message(), context.catalog.clone())?);
         let mut quarantine = None;
         if patiently!(patience, rejects.exists())? {
-            quarantine = Some(patiently!(patience, Committer::open(context.catalog.clone(), &rejects.ident))?);
+            let opened = patiently!(patience, Committer::open(context.catalog.clone(), &rejects.ident))?;
+            quarantine = Some(opened.counted_in(context.metrics.table(&topic.quarantine.to_string())));
         }
-        let log = LogIdentity {
-            cluster_id: patiently!(patience, context.admin.cluster_id())?,
-            topic_id: patiently!(patience, context.admin.topic_id(&topic.name))?,
-        };
         let ends = match context.until_caught_up {
             true => Some(patiently!(patience, context.admin.watermarks(&topic.name, topic.isolation))?),
             false => None,
@@ -134,6 +145,7 @@ impl Ingest {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Ingest {
             feed,
+            metrics: context.metrics.topic(&topic.name),
             context,
             patience,
             log,
@@ -147,6 +159,8 @@ impl Ingest {
             found_quarantined: 0,
             pending_since: None,
             quiet_since: None,
+            log_seen: BTreeMap::new(),
+            ledger_seen: BTreeMap::new(),
             ends,
             commit_id: Uuid::now_v7(),
             topic,
@@ -171,7 +185,7 @@ impl Ingest {
                     self.flush("shutdown").await?;
                     return Ok(());
                 }
-                _ = tick.tick() => {}
+                _ = tick.tick() => self.tell_lag(),
                 event = events.recv() => match event {
                     Some(event) => self.handle(event).await?,
                     None => return Ok(()),
@@ -237,9 +251,10 @@ impl Ingest {
         }
         self.found_quarantined += progress.drop_quarantined(&mut batch);
         progress.read = batch.range.to;
+        progress.note_times(&batch);
         self.pending_since.get_or_insert_with(Instant::now);
-        self.context.metrics.records_read.inc_by(batch.records.len() as u64);
-        self.context.metrics.bytes_read.inc_by(batch.arena.len().saturating_sub(RawBatch::PADDING) as u64);
+        self.metrics.records_read.inc_by(batch.records.len() as u64);
+        self.metrics.bytes_read.inc_by(batch.arena.len().saturating_sub(RawBatch::PADDING) as u64);
         let place = partition as usize % self.workers.len();
         let worker = self.workers[place].get_or_insert_with(|| {
             let limits = Limits {
@@ -247,7 +262,10 @@ impl Ingest {
                 buffered_bytes_max: (self.context.memory_bytes / 2).clamp(4 << 20, 128 << 20),
                 ..Limits::default()
             };
-            Worker::start(self.opened.clone(), self.rejects.clone(), limits, self.context.metrics.clone())
+            let memory = Share::of(&self.context.metrics.memory("writing"));
+            let open_files = Share::of(&self.context.metrics.table(&self.feed.table).open_files);
+            let metrics = self.metrics.clone();
+            Worker::start(self.opened.clone(), self.rejects.clone(), limits, metrics, memory, open_files)
         });
         worker.take(batch).await
     }
@@ -370,26 +388,5 @@ impl Ingest {
         patiently!(patience, self.main.tend())?;
         self.main.set_needed(self.context.refinements.watermarks(&self.topic.table).await);
         self.adapt().await
-    }
-
-    async fn report_lag(&mut self) {
-        // Lag is for people; a failure to learn it is no failure of the loop.
-        let Ok(log) = self.context.admin.watermarks(&self.topic.name, self.topic.isolation).await else { return };
-        if self.ends.is_some() && log.keys().any(|partition| !self.owned.contains_key(partition)) {
-            // Other daemons' progress shows in the table only.
-            if let Err(error) = self.main.reload().await {
-                tracing::debug!(topic = %self.topic.name, "{error}");
-            }
-        }
-        let ledger = self.main.ledger();
-        let lag: i64 = log
-            .iter()
-            .map(|(partition, log)| {
-                let next = ledger.next(&self.topic.name, *partition).unwrap_or(log.low).max(log.low);
-                (log.end - next).max(0)
-            })
-            .sum();
-        self.context.metrics.lag_records.set(lag);
-        self.context.board.update(&self.topic.name, |status| status.lag_records = Some(lag));
     }
 }

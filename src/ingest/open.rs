@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use iceberg::TableIdent;
 use iceberg::table::Table;
-use iceberg::{NamespaceIdent, TableIdent};
 use tokio::sync::OnceCell;
 
 use crate::batch::{RawBatch, Reject};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::commit::SchemaChange;
 use crate::commit::create::{Wanted, ensure_table};
-use crate::config::{self, TableName, Topic};
+use crate::config::{self, Topic};
 use crate::error::{Error, Result};
 use crate::quarantine::Quarantine;
 use crate::schema::column_map::ColumnMap;
@@ -83,15 +83,9 @@ pub fn resolve(topic: &Topic) -> anyhow::Result<Resolved> {
     }
 }
 
-pub fn ident(name: &TableName) -> Result<TableIdent> {
-    let namespace = NamespaceIdent::from_vec(name.namespace.clone())
-        .map_err(|error| Error::halt(format!("table {name}: its namespace is not a name")).caused_by(error))?;
-    Ok(TableIdent::new(namespace, name.name.clone()))
-}
-
 /// Opens the topic's table, made if it is missing.
 pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>) -> Result<Opened> {
-    let ident = ident(&topic.table)?;
+    let ident = catalog::ident(&topic.table)?;
     let table = match catalog.load(&ident).await {
         Ok(table) => table,
         Err(crate::catalog::Error::NotFound(_)) => create(topic, resolved, catalog, &ident).await?,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::batch::{OffsetRange, RawBatch};
+use crate::batch::{OffsetRange, RawBatch, TimestampType};
 
 /// One owned partition.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub struct Progress {
     /// The partition's initial position must be written to the ledger even if no record ever came: with
     /// `start = "latest"` a restart would otherwise begin somewhere else.
     pub unrecorded: bool,
+    /// The timestamp of the oldest record that is with the workers, in milliseconds.
+    pub oldest_ms: Option<i64>,
+    /// The timestamp of the last record that came, committed or not.
+    pub newest_ms: Option<i64>,
 }
 
 /// What to do with a batch that the source delivers.
@@ -34,7 +38,15 @@ pub enum Join {
 
 impl Progress {
     pub fn at(next: i64) -> Self {
-        Progress { committed: next, read: next, quarantine_next: None, quarantined: HashSet::new(), unrecorded: false }
+        Progress {
+            committed: next,
+            read: next,
+            quarantine_next: None,
+            quarantined: HashSet::new(),
+            unrecorded: false,
+            oldest_ms: None,
+            newest_ms: None,
+        }
     }
 
     /// The range that the next commit of this partition covers, if it moves anything.
@@ -57,6 +69,22 @@ impl Progress {
         Join::Take
     }
 
+    /// Everything below `next` is in the table now.
+    pub fn commit(&mut self, next: i64) {
+        self.committed = next;
+        self.unrecorded = false;
+        self.oldest_ms = None;
+        self.quarantined.retain(|offset| *offset >= next);
+    }
+
+    /// Takes note of how old a batch's records are; one without a timestamp is as old as the others.
+    pub fn note_times(&mut self, batch: &RawBatch) {
+        let stamped = batch.records.iter().filter(|record| record.timestamp_type != TimestampType::NotAvailable);
+        let oldest = stamped.clone().map(|record| record.timestamp_ms).min();
+        self.oldest_ms = [self.oldest_ms, oldest].into_iter().flatten().min();
+        self.newest_ms = stamped.map(|record| record.timestamp_ms).next_back().or(self.newest_ms);
+    }
+
     /// Takes out the records that the quarantine table holds already; returns how many they were.
     pub fn drop_quarantined(&self, batch: &mut RawBatch) -> u64 {
         if self.quarantined.is_empty() {
@@ -71,7 +99,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{RawRecord, Span, TimestampType};
+    use crate::batch::{RawRecord, Span};
 
     fn batch(from: i64, offsets: &[i64], to: i64) -> RawBatch {
         let records = offsets

@@ -14,7 +14,7 @@ use super::open::{Opened, Rejects};
 use crate::batch::{RawBatch, StagedFiles};
 use crate::error::{Error, Result};
 use crate::shred::Shredder;
-use crate::telemetry::metrics::TopicMetrics;
+use crate::telemetry::metrics::{Share, TopicMetrics};
 use crate::write::{Limits, TableWriter};
 
 /// Rows go to the Parquet encoder in batches of about so many, or of so many bytes.
@@ -64,7 +64,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start(target: Arc<Opened>, rejects: Arc<Rejects>, limits: Limits, metrics: TopicMetrics) -> Worker {
+    pub fn start(
+        target: Arc<Opened>,
+        rejects: Arc<Rejects>,
+        limits: Limits,
+        metrics: TopicMetrics,
+        memory: Share,
+        open_files: Share,
+    ) -> Worker {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let load = Arc::new(Load::default());
         let state = State {
@@ -72,6 +79,8 @@ impl Worker {
             rejects,
             limits,
             metrics,
+            memory,
+            open_files,
             load: load.clone(),
             shredder: None,
             writer: None,
@@ -120,6 +129,8 @@ struct State {
     rejects: Arc<Rejects>,
     limits: Limits,
     metrics: TopicMetrics,
+    memory: Share,
+    open_files: Share,
     load: Arc<Load>,
     shredder: Option<Shredder>,
     writer: Option<TableWriter>,
@@ -191,7 +202,12 @@ impl State {
             self.reject_writer = Some(TableWriter::new(&self.rejects.table().await?, self.limits)?);
         }
         let rows = block_in_place(|| self.rejects.rows(batch, rejects))?;
-        self.reject_writer.as_mut().expect("it was made above").write(rows).await
+        let writer = self.reject_writer.as_mut().expect("it was made above");
+        writer.write(rows).await?;
+        if writer.closed_files() > 0 {
+            self.load.full.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Hands the shredded rows to the Parquet encoder.
@@ -260,12 +276,15 @@ impl State {
         }
     }
 
-    fn weigh(&self) {
+    fn weigh(&mut self) {
         let shredded = self.shredder.as_ref().map_or(0, |shredder| shredder.bytes() as u64);
-        let writers = [&self.writer, &self.reject_writer];
-        let encoded: u64 = writers.into_iter().flatten().map(TableWriter::buffered_bytes).sum();
+        let writers = || [&self.writer, &self.reject_writer].into_iter().flatten();
+        let encoded: u64 = writers().map(TableWriter::buffered_bytes).sum();
+        let open_files: usize = writers().map(TableWriter::open_files).sum();
         self.load.buffered_bytes.store(shredded + encoded, Ordering::Relaxed);
-        if self.writer.is_none() && self.failure.is_none() {
+        self.memory.set((shredded + encoded) as i64);
+        self.open_files.set(open_files as i64);
+        if self.writer.is_none() && self.reject_writer.is_none() && self.failure.is_none() {
             self.load.full.store(false, Ordering::Relaxed);
         }
     }

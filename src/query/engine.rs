@@ -54,6 +54,11 @@ impl Engine {
         &self.catalog_default
     }
 
+    /// What operators hold of the memory limit now.
+    pub fn memory_used_bytes(&self) -> u64 {
+        self.runtime.memory_pool.reserved() as u64
+    }
+
     /// A session over the project's tables.
     pub fn session(&self) -> SessionContext {
         self.session_over(Arc::new(self.catalogs.clone()))

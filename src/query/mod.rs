@@ -21,5 +21,5 @@ pub use catalog::Catalogs;
 pub use engine::{Engine, one_line, plan};
 pub use project::{conform, field_id, project};
 pub use read::arrow_schema;
-pub use scan::TableScan;
+pub use scan::{Scanned, TableScan};
 pub use table::{Files, IcebergTable};

@@ -33,6 +33,8 @@ pub struct TableScan {
 }
 
 impl TableScan {
+    const NAME: &str = "TableScan";
+
     /// Shares out `tasks` among about `partitions` streams.
     pub fn new(reader: FileReader, tasks: Vec<FileScanTask>, partitions: usize) -> Self {
         let statistics = Arc::new(statistics(&reader, &tasks));
@@ -88,7 +90,7 @@ impl DisplayAs for TableScan {
 
 impl ExecutionPlan for TableScan {
     fn name(&self) -> &str {
-        "TableScan"
+        TableScan::NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -139,5 +141,36 @@ impl ExecutionPlan for TableScan {
 impl TableScan {
     fn schema_ref(&self) -> SchemaRef {
         self.reader.schema.clone()
+    }
+}
+
+/// How far the scans of a plan under way are, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    pub rows: u64,
+    /// Of files, estimated by the rows.
+    pub bytes: u64,
+    /// What the files hold; filters may leave out some of it.
+    pub rows_total: u64,
+}
+
+impl Scanned {
+    pub fn of(plan: &dyn ExecutionPlan) -> Scanned {
+        let mut sum = Scanned::default();
+        if plan.name() == TableScan::NAME {
+            let rows = plan.metrics().and_then(|metrics| metrics.output_rows()).unwrap_or(0) as u64;
+            let (mut rows_total, mut bytes_total) = (0, 0);
+            if let Ok(statistics) = plan.partition_statistics(None) {
+                rows_total = statistics.num_rows.get_value().copied().unwrap_or(0) as u64;
+                bytes_total = statistics.total_byte_size.get_value().copied().unwrap_or(0) as u64;
+            }
+            let bytes = u128::from(bytes_total) * u128::from(rows) / u128::from(rows_total.max(1));
+            sum = Scanned { rows, bytes: bytes as u64, rows_total };
+        }
+        plan.children().iter().map(|child| Scanned::of(child.as_ref())).fold(sum, |sum, below| Scanned {
+            rows: sum.rows + below.rows,
+            bytes: sum.bytes + below.bytes,
+            rows_total: sum.rows_total + below.rows_total,
+        })
     }
 }

@@ -16,11 +16,11 @@ use datafusion::catalog::{
 };
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::DataFrame;
 use futures::StreamExt;
 use iceberg::spec::{Operation, Schema};
 use iceberg::table::Table;
-use iceberg::{NamespaceIdent, TableIdent};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,7 +33,9 @@ use crate::catalog::{self, Catalog};
 use crate::commit::{self, Change, Committer, Published, SchemaChange};
 use crate::config::TableName;
 use crate::error::{Error, Result};
-use crate::query::{Engine, Files, IcebergTable, arrow_schema, conform, one_line, plan};
+use crate::query::{Engine, Files, IcebergTable, Scanned, arrow_schema, conform, one_line, plan};
+use crate::telemetry::Metrics;
+use crate::telemetry::progress::{Progress, Sample};
 use crate::write::{Limits, TableWriter};
 
 /// How often a run starts again because somebody else committed to its target meanwhile.
@@ -85,6 +87,9 @@ pub struct Runner {
     engine: Engine,
     limits: Limits,
     delta_bytes_max: u64,
+    /// Where commits are counted, and runs shown.
+    pub(super) metrics: Option<Arc<Metrics>>,
+    pub(super) progress: Progress,
 }
 
 /// A source as the run pinned it.
@@ -105,7 +110,13 @@ struct Pins {
 
 impl Runner {
     pub fn new(engine: Engine) -> Self {
-        Runner { engine, limits: Limits::default(), delta_bytes_max: DELTA_BYTES_MAX }
+        Runner {
+            engine,
+            limits: Limits::default(),
+            delta_bytes_max: DELTA_BYTES_MAX,
+            metrics: None,
+            progress: Progress::default(),
+        }
     }
 
     /// Cuts deltas at about this many bytes of data files.
@@ -240,6 +251,9 @@ impl Runner {
         fail::fail_point!("refine::before_commit", |_| Err(Error::retry("failpoint refine::before_commit")));
         let ident = target.identifier().clone();
         let mut committer = Committer::open_target(pins.catalog.clone(), &ident).await?;
+        if let Some(metrics) = &self.metrics {
+            committer = committer.counted_in(metrics.table(&model.target.to_string()));
+        }
         let change = Change {
             run_id: run.id,
             operation: Operation::Append,
@@ -350,7 +364,7 @@ impl Runner {
             properties.insert("comment".to_owned(), description.clone());
         }
         let wanted = commit::create::Wanted { schema, partition_spec, properties, first_snapshot: false };
-        commit::create::ensure_table(catalog, &ident(&model.target)?, wanted).await
+        commit::create::ensure_table(catalog, &catalog::ident(&model.target)?, wanted).await
     }
 
     /// Executes the query into data files; on any failure those that were put are deleted.
@@ -365,7 +379,10 @@ impl Runner {
         let columns: SchemaRef = arrow_schema(schema).map_err(|error| query_error(model, &error))?;
         let mut writer = TableWriter::with_schema(target, schema.clone(), self.limits)?;
         let written = async {
-            let mut batches = frame.execute_stream().await.map_err(|error| query_error(model, &error))?;
+            let (context, failed) = (Arc::new(frame.task_ctx()), |error| query_error(model, &error));
+            let plan = frame.create_physical_plan().await.map_err(failed)?;
+            let mut batches = execute_stream(plan.clone(), context).map_err(failed)?;
+            let _shown = self.progress.watch(format!("refining {}", model.target), move || read_so_far(&*plan));
             loop {
                 let batch = tokio::select! {
                     biased;
@@ -404,6 +421,11 @@ impl Pinned {
             },
         }
     }
+}
+
+fn read_so_far(plan: &dyn ExecutionPlan) -> Sample {
+    let Scanned { rows, bytes, rows_total } = Scanned::of(plan);
+    Sample { records: rows, bytes, lag: Some(rows_total.saturating_sub(rows)) }
 }
 
 /// Plans a model's query over the given tables and checks that mode append can maintain it.
@@ -479,14 +501,8 @@ fn watermark(model: &Model, found: Option<&Found>) -> Option<i64> {
     found?.state.source(delta)?.snapshot_id
 }
 
-pub fn ident(table: &TableName) -> Result<TableIdent> {
-    let namespace = NamespaceIdent::from_vec(table.namespace.clone())
-        .map_err(|error| Error::halt(format!("table {table}: {}", error.message())))?;
-    Ok(TableIdent::new(namespace, table.name.clone()))
-}
-
 async fn load(catalog: &Arc<dyn Catalog>, table: &TableName) -> Result<Option<Table>> {
-    match catalog.load(&ident(table)?).await {
+    match catalog.load(&catalog::ident(table)?).await {
         Ok(table) => Ok(Some(table)),
         Err(catalog::Error::NotFound(_)) => Ok(None),
         Err(error) => Err(catalog_error(&format!("table {table}"), error)),

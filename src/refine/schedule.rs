@@ -24,7 +24,7 @@ use super::schema;
 use crate::config::{Fault, Faults, Project, TableName};
 use crate::error::Error;
 use crate::query::{Engine, arrow_schema};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Progress};
 
 /// Of `memory_limit`: what sorts and joins hold, all models together, and what a run buffers for its files. Most of the
 /// limit is for what is read from Kafka.
@@ -145,7 +145,17 @@ impl Refinements {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.runner.metrics = Some(metrics.clone());
             shared.metrics = Some(metrics);
+        }
+        self
+    }
+
+    /// Shows there how far runs are. For a value that has not been cloned yet.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.runner.progress = progress;
         }
         self
     }

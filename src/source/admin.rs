@@ -13,6 +13,8 @@ use super::properties;
 
 /// How long a request may take, connecting included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long brokers may take to hear of a new topic.
+const NEWS_SPREAD: Duration = Duration::from_secs(1);
 const LOG_START: i64 = -2;
 const LOG_END: i64 = -1;
 
@@ -66,6 +68,22 @@ impl Admin {
             Ok(description) => Ok(description.id),
             Err(error) => Err(self.failed("description", topic, &error)),
         }
+    }
+
+    /// Fails for good where there is no such topic, instead of waiting for it. Brokers learn of a new topic one after
+    /// the other, so a second one may know it.
+    pub async fn require(&self, topic: &str) -> Result<()> {
+        for last in [false, true] {
+            let name = topic.to_owned();
+            let description = self.ask(move |client| client.describe_topic(&name, REQUEST_TIMEOUT)).await?;
+            match description {
+                Ok(_) => return Ok(()),
+                Err(error) if !error.is_unknown_topic() => return Err(self.failed("description", topic, &error)),
+                Err(_) if last => break,
+                Err(_) => tokio::time::sleep(NEWS_SPREAD).await,
+            }
+        }
+        Err(Error::halt(faults::no_such_topic(topic, &self.bootstrap_servers)))
     }
 
     /// The topic's partitions, ascending.

@@ -72,6 +72,13 @@ pub(super) fn stops_partition(error: &NativeError) -> bool {
     matches!(error.code, code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE) || !of_topic("", 0, error).is_retry()
 }
 
+/// What to say where the broker knows no topic of this name.
+pub(super) fn no_such_topic(topic: &str, bootstrap_servers: &str) -> String {
+    format!(
+        "topic {topic} does not exist on the broker at {bootstrap_servers}: create it, or correct its name in calve.toml"
+    )
+}
+
 /// An error of a request about a topic.
 pub(super) fn of_request(what: &str, topic: &str, error: &NativeError, bootstrap_servers: &str) -> Error {
     match error.code {
@@ -84,6 +91,7 @@ pub(super) fn of_request(what: &str, topic: &str, error: &NativeError, bootstrap
             "{what} of topic {topic}: no answer from {bootstrap_servers} ({}): is the broker up, and the address right?",
             error.reason
         )),
+        _ if error.is_unknown_topic() => Error::retry(no_such_topic(topic, bootstrap_servers)),
         _ => of_topic(topic, -1, error),
     }
 }

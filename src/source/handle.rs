@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Isolation, Kafka};
 use crate::error::{Error, Result};
+use crate::telemetry::metrics::KafkaMetrics;
 
 use super::admin::Admin;
 use super::budget::Budget;
@@ -32,6 +33,7 @@ pub struct Source {
     members: Vec<Member>,
     /// Topic → member, number there.
     topics: HashMap<String, (usize, usize)>,
+    metrics: KafkaMetrics,
 }
 
 /// One consumer with its poll thread.
@@ -49,8 +51,9 @@ impl Source {
         kafka: &Kafka,
         subscriptions: Vec<TopicSubscription>,
         budget: &Budget,
+        metrics: &KafkaMetrics,
     ) -> Result<(Source, HashMap<String, Events>)> {
-        let mut source = Source { members: Vec::new(), topics: HashMap::new() };
+        let mut source = Source { members: Vec::new(), topics: HashMap::new(), metrics: metrics.clone() };
         let mut streams = HashMap::new();
         let limits = FetchLimits::new(budget, subscriptions.len());
         let admin = Admin::new(kafka)?;
@@ -113,6 +116,7 @@ impl Source {
             admin: admin.clone(),
             runtime: Handle::current(),
             reports: Reports::default(),
+            metrics: self.metrics.clone(),
             generation: 0,
         };
         thread::Builder::new()
@@ -225,7 +229,8 @@ mod tests {
 
         let budget = Budget::new(64 << 20);
         let topic = TopicSubscription { name: "t".into(), isolation: Isolation::ReadUncommitted };
-        let (source, mut streams) = Source::start(&kafka(&broker), vec![topic], &budget).unwrap();
+        let (source, mut streams) =
+            Source::start(&kafka(&broker), vec![topic], &budget, &KafkaMetrics::default()).unwrap();
         let events = streams.get_mut("t").unwrap();
         let mut next = BTreeMap::from([(0, 0_i64), (1, 100)]);
         let mut ended = 0;

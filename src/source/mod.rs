@@ -35,5 +35,5 @@ pub use budget::{Account, Budget};
 pub use event::{Event, Events, TopicSubscription};
 pub use faults::{end_below_ledger, log_start_moved, topic_recreated};
 pub use handle::Source;
-pub use properties::{OWNED_PROPERTIES, check_properties};
+pub use properties::check_properties;
 pub use range::RangeReader;

@@ -7,38 +7,12 @@ use crate::config::{Isolation, Kafka};
 use super::budget::Budget;
 use super::native;
 
-/// Properties that calve sets by itself, because its guarantees hang on them; with what a user uses instead.
-pub const OWNED_PROPERTIES: &[(&str, &str)] = &[
-    ("bootstrap.servers", "set kafka.bootstrap_servers"),
-    ("metadata.broker.list", "set kafka.bootstrap_servers"),
-    ("group.id", "set kafka.group_id"),
-    ("group.instance.id", "set kafka.instance_id"),
-    ("group.protocol", "calve uses the classic protocol"),
-    ("group.protocol.type", "calve uses the classic protocol"),
-    ("group.remote.assignor", "calve uses the classic protocol"),
-    ("partition.assignment.strategy", "calve uses cooperative-sticky"),
-    ("enable.auto.commit", "group offsets follow the tables' ledgers"),
-    ("auto.commit.enable", "group offsets follow the tables' ledgers"),
-    ("auto.commit.interval.ms", "group offsets follow the tables' ledgers"),
-    ("enable.auto.offset.store", "group offsets follow the tables' ledgers"),
-    ("offset.store.method", "group offsets follow the tables' ledgers"),
-    ("auto.offset.reset", "set the topic's start; a log that lost records halts the topic"),
-    ("enable.partition.eof", "calve needs it to know when it has caught up"),
-    ("isolation.level", "set the topic's isolation"),
-    ("allow.auto.create.topics", "calve never creates topics"),
-    ("queued.max.messages.kbytes", "set daemon.memory_limit"),
-    ("queued.min.messages", "set daemon.memory_limit"),
-    ("transactional.id", "calve does not produce"),
-];
-
-/// Every fault of the user's properties as `(key, what is wrong)`: owned by calve, unknown to librdkafka, or with a
-/// value it refuses. Touches no network.
+/// Every fault of the user's properties as `(key, what is wrong)`: unknown to librdkafka, or with a value it refuses.
+/// Touches no network. Those that calve sets itself are refused by the configuration already.
 pub fn check_properties(properties: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     for (key, value) in properties {
-        if let Some((_, instead)) = OWNED_PROPERTIES.iter().find(|(owned, _)| owned == key) {
-            faults.push((key.clone(), format!("property {key} is calve's own: {instead}")));
-        } else if let Err(reason) = native::check_property(key, value) {
+        if let Err(reason) = native::check_property(key, value) {
             faults.push((key.clone(), reason));
         }
     }
@@ -78,8 +52,8 @@ pub(super) fn client(kafka: &Kafka) -> Vec<(String, String)> {
         entry("client.id", "calve"),
         entry("socket.keepalive.enable", "true"),
         entry("log.connection.close", "false"),
-        // New partitions are found within this time.
-        entry("topic.metadata.refresh.interval.ms", "60000"),
+        // New partitions, and topics that are created after the daemon was started, are found within this time.
+        entry("topic.metadata.refresh.interval.ms", "10000"),
     ];
     entries.extend(kafka.properties.iter().map(|(key, value)| (key.clone(), value.clone())));
     entries.push(entry("bootstrap.servers", &kafka.bootstrap_servers));
@@ -135,6 +109,7 @@ fn entry(key: &str, value: impl ToString) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OWNED_KAFKA_PROPERTIES;
 
     fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
         let properties = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -146,14 +121,12 @@ mod tests {
         let faults = faults(&[
             ("security.protocol", "sasl_ssl"),
             ("sasl.username", "me"),
-            ("group.id", "mine"),
             ("fetch.max.bytes", "lots"),
             ("no.such.thing", "1"),
         ]);
-        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(faults[0].starts_with("fetch.max.bytes: ") && faults[0].contains("fetch.max.bytes"), "{faults:?}");
-        assert_eq!(faults[1], "group.id: property group.id is calve's own: set kafka.group_id");
-        assert!(faults[2].starts_with("no.such.thing: ") && faults[2].contains("no.such.thing"), "{faults:?}");
+        assert!(faults[1].starts_with("no.such.thing: ") && faults[1].contains("no.such.thing"), "{faults:?}");
     }
 
     #[test]
@@ -169,6 +142,23 @@ mod tests {
             for (key, value) in consumer(&kafka, Some("a"), Isolation::ReadCommitted, limits) {
                 assert_eq!(native::check_property(&key, &value), Ok(()), "{key}={value}");
             }
+        }
+    }
+
+    /// A user's value that is overridden in silence would be one that does not work.
+    #[test]
+    fn what_calve_sets_over_the_users_properties_is_refused_by_the_configuration() {
+        let kafka = Kafka {
+            bootstrap_servers: "127.0.0.1:1".into(),
+            group_id: "calve".into(),
+            instance_id: None,
+            properties: BTreeMap::from([("client.id".into(), "mine".into())]),
+        };
+        let limits = FetchLimits::new(&Budget::new(64 << 20), 1);
+        let entries = consumer(&kafka, Some("a"), Isolation::ReadCommitted, limits);
+        let users = entries.iter().rposition(|(key, value)| key == "client.id" && value == "mine").unwrap();
+        for (key, _) in &entries[users + 1..] {
+            assert!(OWNED_KAFKA_PROPERTIES.iter().any(|(owned, _)| owned == key), "{key}");
         }
     }
 

@@ -37,8 +37,16 @@ pub(super) struct Topic {
 
 pub(super) struct Reading {
     pub next: i64,
+    /// Something came through the topic's queue; until then the forwarding may have been undone.
+    heard: bool,
     /// Keeps the partition's own queue forwarded.
-    pub _forward: PartitionQueue,
+    forward: PartitionQueue,
+}
+
+impl Reading {
+    pub fn new(next: i64, forward: PartitionQueue) -> Self {
+        Reading { next, heard: false, forward }
+    }
 }
 
 /// An event of a partition that the poll thread must act on.
@@ -118,6 +126,13 @@ impl Topic {
     pub fn has_pending(&mut self) -> bool {
         self.send_pending();
         !self.pending.is_empty()
+    }
+
+    /// Renews the forwarding of partitions that were not heard of since they were started. False if there are none.
+    pub fn renew_forwards(&self) -> bool {
+        let silent = || self.reading.values().filter(|reading| !reading.heard);
+        silent().for_each(|reading| reading.forward.renew(&self.queue));
+        silent().next().is_some()
     }
 
     /// Forgets what waits to be sent for `partition`: records that a later event makes void.
@@ -233,7 +248,7 @@ impl Pour<'_> {
         if message.error() != code::PARTITION_EOF {
             self.fail(partition, NativeError::new(message.error(), message.error_reason()));
         } else if let Some(reading) = self.reading.get_mut(&partition) {
-            reading.next = reading.next.max(message.offset());
+            (reading.next, reading.heard) = (reading.next.max(message.offset()), true);
             self.events.push(Event::End { partition, offset: reading.next });
         }
     }
@@ -252,7 +267,7 @@ impl Pour<'_> {
         let Some((mut batch, bytes)) = assembly.finish(self.topic, partition) else { return };
         self.size_hint = size;
         if let Some(reading) = self.reading.get_mut(&partition) {
-            reading.next = batch.range.to;
+            (reading.next, reading.heard) = (batch.range.to, true);
         }
         batch.permit = self.account.take(bytes);
         self.events.push(Event::Batch(batch));

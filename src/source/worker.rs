@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Isolation;
 use crate::error::Error;
+use crate::telemetry::metrics::KafkaMetrics;
 
 use super::admin::Admin;
 use super::event::Event;
@@ -25,6 +26,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(200);
 const BLOCKED_WAIT: Duration = Duration::from_millis(20);
 /// Every queue is looked at this often, announced or not.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Partitions that were started and not heard of yet are looked after this often.
+const RENEW_INTERVAL: Duration = Duration::from_millis(200);
 /// A failure of the same kind is not reported again before this time is over.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -39,6 +42,7 @@ pub(super) struct Worker {
     pub admin: Admin,
     pub runtime: Handle,
     pub reports: Reports,
+    pub metrics: KafkaMetrics,
     /// Counts assignments, so that a late answer to an earlier one is told apart.
     pub generation: u64,
 }
@@ -69,7 +73,7 @@ impl Worker {
         let mut active: Vec<usize> = Vec::new();
         let mut told: Vec<usize> = Vec::new();
         let mut is_active = vec![false; self.topics.len()];
-        let mut swept = Instant::now();
+        let (mut swept, mut renewed) = (Instant::now(), Instant::now());
         let mut wait = Duration::ZERO;
         loop {
             let commands = self.inbox.wait(wait, &mut told);
@@ -82,6 +86,11 @@ impl Worker {
             }
             self.serve_group();
 
+            if renewed.elapsed() >= RENEW_INTERVAL {
+                renewed = Instant::now();
+                let silent = |(number, topic): (usize, &Topic)| topic.renew_forwards().then_some(number);
+                told.extend(self.topics.iter().enumerate().filter_map(silent));
+            }
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
                 told.extend(0..self.topics.len());
@@ -175,6 +184,7 @@ impl Worker {
     }
 
     fn on_assign(&mut self, partitions: Vec<(String, i32)>) {
+        self.metrics.rebalances.inc();
         // The group is answered at once, with nothing: each topic's partitions follow when its loop has said where
         // they start, so that one that cannot say holds up no other.
         if let Err(error) = self.client.incremental_assign(&Offsets::new()) {
@@ -224,7 +234,7 @@ impl Worker {
                 .and_then(|forward| list.add(&state.name, partition, Some(offset)).map(|()| forward));
             match forwarded {
                 Ok(forward) => {
-                    state.reading.insert(partition, Reading { next: offset, _forward: forward });
+                    state.reading.insert(partition, Reading::new(offset, forward));
                     started.push(partition);
                 }
                 Err(error) => failure = Some(faults::of_topic(&state.name, partition, &error)),
@@ -245,6 +255,7 @@ impl Worker {
     }
 
     fn on_revoke(&mut self, partitions: &[(String, i32)], lost: bool) {
+        self.metrics.rebalances.inc();
         let mut gone: Vec<(usize, i32)> = Vec::new();
         let mut waits = JoinSet::new();
         for (topic, partitions) in self.by_topic(partitions) {
@@ -331,7 +342,9 @@ impl Worker {
 
     fn on_topic_fault(&mut self, topic: usize, partition: i32, error: &NativeError) {
         let failure = faults::of_topic(&self.topics[topic].name, partition, error);
-        if !failure.is_retry() {
+        if failure.is_retry() {
+            self.metrics.errors.inc();
+        } else {
             let reading = self.topics[topic].reading.keys();
             let halted: Vec<(usize, i32)> =
                 reading.filter(|of| partition < 0 || **of == partition).map(|of| (topic, *of)).collect();
@@ -349,7 +362,10 @@ impl Worker {
             for topic in &mut self.topics {
                 topic.send(Event::Failed(faults::of_client(&error)));
             }
-        } else if !self.reports.is_due(usize::MAX, -1, error.code) {
+            return;
+        }
+        self.metrics.errors.inc();
+        if !self.reports.is_due(usize::MAX, -1, error.code) {
             // librdkafka says the same twenty times a second while it reconnects.
         } else if error.code == code::ALL_BROKERS_DOWN {
             tracing::warn!("kafka: no broker is reachable ({error}); calve goes on trying");

@@ -47,7 +47,11 @@ pub struct TopicStatus {
     pub reason: Option<String>,
     pub table: String,
     pub lag_records: Option<i64>,
+    /// Age of the oldest record that the table does not account for.
     pub lag_seconds: Option<f64>,
+    /// That record's timestamp; none if there is no such record, or none was seen yet.
+    #[serde(default)]
+    pub oldest_ms: Option<i64>,
     pub last_commit_ms: Option<i64>,
     pub last_snapshot_id: Option<i64>,
     /// Since this daemon started.
@@ -93,6 +97,7 @@ impl Board {
             table: table.to_string(),
             lag_records: None,
             lag_seconds: None,
+            oldest_ms: None,
             last_commit_ms: None,
             last_snapshot_id: None,
             rows: 0,
@@ -131,7 +136,16 @@ impl Board {
         let mut status = self.locked();
         // Once ready, a topic that starts again after a rebalance does not take that back.
         status.ready |= status.topics.values().all(|topic| topic.state != TopicState::Starting);
-        status.clone()
+        let mut status = status.clone();
+        // Of a topic that stands still it grows, though nobody tells.
+        for topic in status.topics.values_mut() {
+            topic.lag_seconds = match (topic.oldest_ms, topic.lag_records) {
+                (Some(oldest), _) => Some((now_ms() - oldest).max(0) as f64 / 1000.0),
+                (None, Some(0)) => Some(0.0),
+                (None, _) => None,
+            };
+        }
+        status
     }
 
     fn count(&self, topic: &str, current: TopicState) {

@@ -51,6 +51,13 @@ pub struct ModelResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Part {
+    /// `fetched` (batches that were read and not shredded yet), `writing` (columns and open row groups), `refining`
+    /// (what refinements sort and join).
+    pub part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Build {
     pub version: &'static str,
 }
@@ -93,18 +100,19 @@ metrics! {
     rows: Family<Topic, Counter> = Family::default(), "shredded", "rows", "Records that became rows, committed or not";
     rejects: Family<Rejected, Counter> = Family::default(), "rejected", "records", "Records that went to quarantine, by cause";
     lag_records: Family<Topic, Gauge> = Family::default(), "lag", "records", "Offsets between the topic's end and what its table accounts for, all partitions together";
+    unread_records: Family<Topic, Gauge> = Family::default(), "unread", "records", "Offsets between the topic's end and what was read of it, this daemon's partitions together";
     lag_seconds: Family<Topic, GaugeF64> = Family::default(), "lag", "seconds", "Age of the oldest record that the table does not account for, 0 when there is none";
     topic_state: Family<State, Gauge> = Family::default(), "topic_state", "", "1 for the state that a topic is in, 0 for the others";
-    rebalances: Counter = Counter::default(), "rebalances", "", "Times that partitions were given or taken";
+    rebalances: Counter = Counter::default(), "rebalances", "", "Times that the group gave or took partitions";
     kafka_errors: Counter = Counter::default(), "kafka_errors", "", "Errors that the Kafka client reported and goes on from";
     commits: Family<Table, Counter> = Family::default(), "commits", "", "Snapshots that were committed";
     commit_duration: Family<Table, Histogram> = Family::new_with_constructor(seconds as fn() -> Histogram), "commit", "seconds", "Time of a commit, from staged files to the catalog's yes";
     commit_conflicts: Family<Table, Counter> = Family::default(), "commit_conflicts", "", "Commits that found the table changed";
     commit_unknowns: Family<Table, Counter> = Family::default(), "commit_unknown_outcomes", "", "Commits whose answer was lost, and which were then looked for in the table";
-    files_written: Family<Table, Counter> = Family::default(), "written", "files", "Data files that were finished";
-    bytes_written: Family<Table, Counter> = Family::default(), "written", "bytes", "Size of the data files that were finished";
-    open_files: Family<Table, Gauge> = Family::default(), "open", "files", "Data files that are being written";
-    memory_used: Gauge = Gauge::default(), "memory_used", "bytes", "Buffers that count against memory_limit";
+    files_written: Family<Table, Counter> = Family::default(), "written", "files", "Data files that were committed";
+    bytes_written: Family<Table, Counter> = Family::default(), "written", "bytes", "Size of the data files that were committed";
+    open_files: Family<Table, Gauge> = Family::default(), "open", "files", "Data files of a table and its quarantine that are being written";
+    memory_used: Family<Part, Gauge> = Family::default(), "memory_used", "bytes", "Buffers that count against memory_limit, by part";
     memory_limit: Gauge = Gauge::default(), "memory_limit", "bytes", "The configured memory_limit";
     refinement_runs: Family<ModelResult, Counter> = Family::default(), "refinement_runs", "", "Refinement runs, by result: done, nothing, conflict or failed";
     refinement_rows: Family<Model, Counter> = Family::default(), "refinement", "rows", "Rows that refinements committed";
@@ -120,6 +128,7 @@ pub struct TopicMetrics {
     pub bytes_read: Counter,
     pub rows: Counter,
     pub lag_records: Gauge,
+    pub unread_records: Gauge,
     pub lag_seconds: GaugeF64,
     rejects: Family<Rejected, Counter>,
 }
@@ -127,6 +136,37 @@ pub struct TopicMetrics {
 impl TopicMetrics {
     pub fn rejected(&self, code: RejectCode) {
         self.rejects.get_or_create(&Rejected { topic: self.topic.clone(), code: code.as_str() }).inc();
+    }
+}
+
+/// What the source counts, all topics together.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaMetrics {
+    pub rebalances: Counter,
+    pub errors: Counter,
+}
+
+/// A holder's part of a gauge that several feed: it is taken back when the holder is dropped.
+#[derive(Debug)]
+pub struct Share {
+    gauge: Gauge,
+    held: i64,
+}
+
+impl Share {
+    pub fn of(gauge: &Gauge) -> Share {
+        Share { gauge: gauge.clone(), held: 0 }
+    }
+
+    pub fn set(&mut self, value: i64) {
+        self.gauge.inc_by(value - self.held);
+        self.held = value;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -140,6 +180,21 @@ pub struct TableMetrics {
     pub files_written: Counter,
     pub bytes_written: Counter,
     pub open_files: Gauge,
+}
+
+impl Default for TableMetrics {
+    /// For who commits without being asked for figures.
+    fn default() -> Self {
+        TableMetrics {
+            commits: Counter::default(),
+            commit_duration: seconds(),
+            commit_conflicts: Counter::default(),
+            commit_unknowns: Counter::default(),
+            files_written: Counter::default(),
+            bytes_written: Counter::default(),
+            open_files: Gauge::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -157,9 +212,19 @@ impl Metrics {
             bytes_read: self.bytes_read.get_or_create_owned(&labels),
             rows: self.rows.get_or_create_owned(&labels),
             lag_records: self.lag_records.get_or_create_owned(&labels),
+            unread_records: self.unread_records.get_or_create_owned(&labels),
             lag_seconds: self.lag_seconds.get_or_create_owned(&labels),
             rejects: self.rejects.clone(),
         }
+    }
+
+    pub fn kafka(&self) -> KafkaMetrics {
+        KafkaMetrics { rebalances: self.rebalances.clone(), errors: self.kafka_errors.clone() }
+    }
+
+    /// The gauge of memory that one part holds; see [`Part`].
+    pub fn memory(&self, part: &'static str) -> Gauge {
+        self.memory_used.get_or_create_owned(&Part { part })
     }
 
     pub fn table(&self, table: &str) -> TableMetrics {
@@ -218,6 +283,12 @@ mod tests {
         table.commits.inc();
         table.commit_duration.observe(0.02);
         metrics.refined("silver.x", "done", 5, 0.1);
+        let mut held = Share::of(&metrics.memory("writing"));
+        let mut more = Share::of(&metrics.memory("writing"));
+        held.set(500);
+        more.set(70);
+        held.set(300);
+        drop(more);
         let text = metrics.render().expect("rendered");
         for (name, unit, help) in TABLE {
             let full = if unit.is_empty() { format!("calve_{name}") } else { format!("calve_{name}_{unit}") };
@@ -229,6 +300,7 @@ mod tests {
             "calve_rejected_records_total{topic=\"orders\",code=\"bad_varint\"} 1",
             "calve_commit_seconds_count{table=\"bronze.orders\"} 1",
             "calve_refinement_runs_total{model=\"silver.x\",result=\"done\"} 1",
+            "calve_memory_used_bytes{part=\"writing\"} 300",
             "calve_written_bytes_total{table=\"bronze.orders\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -6,6 +6,8 @@ pub mod board;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod progress;
 
 pub use board::{Board, TopicState};
 pub use metrics::Metrics;
+pub use progress::Progress;

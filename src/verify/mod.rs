@@ -24,14 +24,15 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::batch::OffsetRange;
-use crate::commit::TopicLedger;
 use crate::commit::verify::Read;
+use crate::commit::{Began, TopicLedger};
 use crate::config::{Kafka, Start, Topic};
 use crate::error::{Error, Result};
 use crate::ingest;
 use crate::quarantine::Quarantine;
 use crate::schema::mapping::{Column, Leaf, Mapping, Shape};
 use crate::source::{Admin, Budget, Watermarks};
+use crate::telemetry::progress::Tally;
 use partition::Comparison;
 use rows::Reader;
 
@@ -132,7 +133,7 @@ impl Depth {
     }
 }
 
-/// Reads the log again over all that the table's ledger covers of `topic`, and compares.
+/// Reads the log again over all that the table's ledger covers of `topic`, and compares; `tally` counts along.
 ///
 /// # Errors
 /// The log is another one than the table was filled from, or ends before it; broker, tables or schema cannot be read.
@@ -142,6 +143,7 @@ pub async fn deep(
     main: &Read,
     quarantine: Option<&Read>,
     options: &Options,
+    tally: &Tally,
 ) -> Result<Depth> {
     let mut depth = Depth {
         topic: topic.name.clone(),
@@ -175,7 +177,11 @@ pub async fn deep(
         main: Reader::new(&main.table, options.memory_bytes / 4)?,
         rejected: quarantine.map(|read| Reader::new(&read.table, options.memory_bytes / 4)).transpose()?,
         depth: &mut depth,
+        tally,
     };
+    for Compared { from, to, .. } in &ranges {
+        tally.expect(u64::try_from(to - from).unwrap_or(0));
+    }
     let budget = Budget::new(options.memory_bytes / 4);
     for compared in ranges {
         let range = OffsetRange { from: compared.from, to: compared.to };
@@ -188,8 +194,9 @@ pub async fn deep(
 }
 
 /// What of the ledger's coverage the log still has, by partition. The ledger says where each partition ends; where it
-/// began is the log's start, or for a topic that starts later by its configuration, what that says or the first offset
-/// that the tables hold.
+/// began is the log's start, or for a topic that starts later by its configuration, what the table has on record. A
+/// table of an older calve has nothing there: then it is what the configuration says, or the first offset that the
+/// tables hold.
 async fn ranges(
     topic: &Topic,
     main: &Read,
@@ -208,6 +215,7 @@ async fn ranges(
         let first = held.filter_map(|read| read.held.partition(&topic.name, partition)?.set().min()).min();
         first.and_then(|first| i64::try_from(first).ok())
     };
+    let began = Began::of(main.table.metadata());
     let mut ranges = Vec::new();
     for (partition, next) in ledger.offsets() {
         let Some(Watermarks { low, end }) = log.get(&partition).copied() else {
@@ -222,10 +230,13 @@ async fn ranges(
             )));
         }
         let first = first_held(partition);
-        let began = match topic.start {
-            Start::Earliest => low,
-            Start::Latest => first.unwrap_or(next),
-            Start::Timestamp(_) => first.into_iter().chain(by_time.get(&partition).copied()).min().unwrap_or(next),
+        let began = match (began.offset(&topic.name, partition), topic.start) {
+            (Some(offset), _) => offset,
+            (None, Start::Earliest) => low,
+            (None, Start::Latest) => first.unwrap_or(next),
+            (None, Start::Timestamp(_)) => {
+                first.into_iter().chain(by_time.get(&partition).copied()).min().unwrap_or(next)
+            }
         };
         let gone = low.min(next) - first.unwrap_or(low).min(low).min(next);
         let from = began.max(low).min(next);

@@ -19,6 +19,7 @@ use crate::query::{conform, project};
 use crate::schema::metadata::{KAFKA, RAW};
 use crate::shred::Shredder;
 use crate::source::{Budget, RangeReader};
+use crate::telemetry::progress::Tally;
 
 /// What of a quarantine row follows from its record; the rest says when and by whom it was rejected.
 const QUARANTINE_COLUMNS: [&str; 3] = [KAFKA, "value", "error"];
@@ -37,6 +38,7 @@ pub struct Comparison<'a> {
     pub main: Reader,
     pub rejected: Option<Reader>,
     pub depth: &'a mut Depth,
+    pub tally: &'a Tally,
 }
 
 /// What one table should hold of a batch.
@@ -74,10 +76,14 @@ impl Comparison<'_> {
         let mut log = RangeReader::start(kafka, self.topic, partition, range, isolation, budget)?;
         let mut rows = Rows::new(self.topic, partition, range.from, range.to);
         let mut rejected = Rows::new(self.topic, partition, range.from, range.to);
+        let mut done = range.from;
         while let Some(batch) = log.next().await? {
-            let to = batch.range.to;
+            let OffsetRange { from, to } = batch.range;
             self.batch(&mut shredder, &batch, &mut rows, &mut rejected, to).await?;
+            self.tally.count(batch.records.len() as u64, batch.arena.len() as u64, (to - from).unsigned_abs());
+            done = to;
         }
+        self.tally.count(0, 0, (range.to - done).unsigned_abs());
         // Nothing of the log follows; there may be rows.
         let nothing = RawBatch {
             topic: self.topic.into(),

@@ -1,6 +1,7 @@
 """Reads an Iceberg table with engines that calve's authors did not write.
 
-    readback.py rows ENGINE METADATA     every row as one line of canonical JSON; ENGINE is duckdb or pyiceberg
+    readback.py rows ENGINE METADATA...  every row as one line of canonical JSON; ENGINE is duckdb or pyiceberg; an
+                                         empty line after each table
     readback.py metrics METADATA         manifest entries against the contents of their files
     readback.py filters METADATA         filtered scans, which skip files by their bounds, against the files' contents
 
@@ -274,8 +275,10 @@ def probes(value):
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")
     match sys.argv[1:]:
-        case ["rows", engine, metadata]:
-            rows(engine, metadata)
+        case ["rows", engine, *tables]:
+            for metadata in tables:
+                rows(engine, metadata)
+                print()
         case ["metrics", metadata]:
             metrics(metadata)
         case ["filters", metadata]:

@@ -96,6 +96,7 @@ impl Lake {
             rows: offsets.len() as u64,
             rejects,
             schema: None,
+            late: false,
             summary: BTreeMap::new(),
         }
     }

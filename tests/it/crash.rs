@@ -196,3 +196,64 @@ fn a_rest_catalog_that_loses_answers_loses_no_rows() {
     project.catch_up();
     project.assert_exactly_once(&broker, "events");
 }
+
+/// A refinement run killed at each of its edges, and at those of its commit: nothing doubled, and each commit of the
+/// target carries both its rows and how far they go.
+#[test]
+fn a_refinement_that_is_killed_anywhere_adds_every_row_once() {
+    let edges = [
+        "refine::writing",
+        "refine::written",
+        "refine::before_commit",
+        "refine::after_commit",
+        "write::before_put",
+        "write::after_put",
+        "commit::before_manifests",
+        "commit::after_manifests",
+        "commit::sent",
+        "commit::after",
+    ];
+    const MODEL: &str = "sql/silver/names.sql";
+    let broker = Broker::light();
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "");
+    let events =
+        |ids: std::ops::Range<i64>| -> Vec<Record> { ids.map(|id| Record::new((id % 2) as i32, event(id))).collect() };
+    let mut next = 0;
+    for edge in edges {
+        broker.produce("events", &events(next..next + 200));
+        next += 200;
+        // Ingest comes to the same edges of writing and committing: it runs by itself, before.
+        let _ = std::fs::remove_file(project.path().join(MODEL));
+        project.catch_up();
+        project.write(MODEL, "/*---\nmode: append\n---*/\nSELECT id, name, _kafka FROM bronze.events\n");
+        let killed = project.calve_with(&["refine", "run"], &[("CALVE_KILL_AT", edge)]);
+        assert_eq!(killed.0, -1, "{edge} was not reached, or did not kill: {}\n{}", killed.1, killed.2);
+    }
+    let (code, out, errors) = project.calve(&["refine", "run"]);
+    assert_eq!(code, 0, "{out}\n{errors}");
+
+    let found = project.offsets("silver.names");
+    let doubled: Vec<_> = found.iter().filter(|(_, times)| **times > 1).take(5).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+    assert_eq!(found.len(), next as usize);
+    let source: serde_json::Value = read_json(&project.metadata("bronze.events"));
+    let target: serde_json::Value = read_json(&project.metadata("silver.names"));
+    // Their order in the file means nothing.
+    let mut snapshots = target["snapshots"].as_array().unwrap().clone();
+    snapshots.sort_by_key(|snapshot| snapshot["sequence-number"].as_i64());
+    let mut watermarks = Vec::new();
+    for snapshot in &snapshots {
+        let summary = &snapshot["summary"];
+        assert_eq!(summary["calve.refine.rows-out"], summary["added-records"], "{summary}");
+        let state: serde_json::Value = serde_json::from_str(summary["refresh-state"].as_str().unwrap()).unwrap();
+        watermarks.push(state["source-states"][0]["snapshot-id"].clone());
+    }
+    assert_eq!(watermarks.last(), Some(&source["current-snapshot-id"]));
+    let distinct: std::collections::BTreeSet<String> = watermarks.iter().map(ToString::to_string).collect();
+    assert_eq!(distinct.len(), watermarks.len(), "no two commits go equally far: {watermarks:?}");
+}
+
+fn read_json(file: &str) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}

@@ -1,6 +1,9 @@
 //! A topic becomes a table, exactly once: the daemon as a process, on the light broker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use serde_json::{Value, json};
 
@@ -210,9 +213,7 @@ fn a_recreated_topic_halts_and_the_other_topic_goes_on() {
     broker.create_topic("others", 1, &[]);
     broker.produce("events", &records(1, 0..50));
     broker.produce("others", &records(1, 0..50));
-    let others = "[topics.others]\ncatalog = \"local\"\nmessage = \"test.v1.Event\"\nschema = \"proto\"\n";
-    let catalog = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
-    let project = Project::with(&broker, others, "", catalog);
+    let project = Project::with(&broker, OTHERS, "", LOCAL);
     project.catch_up();
     broker.recreate_topic("events", 1);
     broker.produce("events", &records(1, 0..200));
@@ -266,4 +267,83 @@ fn a_message_that_is_not_in_the_schema_is_a_usage_error_with_the_nearest_name() 
     let (code, _, errors) = project.calve(&["validate"]);
     assert_eq!(code, 2, "{errors}");
     assert!(errors.contains("test.v1.Event"), "{errors}");
+}
+
+const OTHERS: &str = "[topics.others]\ncatalog = \"local\"\nmessage = \"test.v1.Event\"\nschema = \"proto\"\n";
+const LOCAL: &str = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
+
+#[test]
+fn a_topic_that_does_not_exist_fails_at_once_and_the_others_go_on() {
+    let broker = Broker::light();
+    broker.create_topic("others", 1, &[]);
+    broker.produce("others", &records(1, 0..50));
+    let project = Project::with(&broker, OTHERS, "", LOCAL);
+    let started = Instant::now();
+    let (code, out, errors) = project.calve(&["run", "--until-caught-up"]);
+    assert_eq!(code, 1, "{out}\n{errors}");
+    assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
+    let said = format!("events: halted: topic events does not exist on the broker at {}", broker.bootstrap_servers());
+    assert!(out.contains(&said) && out.contains("create it, or correct its name in calve.toml"), "{out}");
+    project.assert_exactly_once_in(&broker, "others", "bronze.others");
+    assert!(!project.path().join("warehouse/bronze/events").exists(), "a wrong name leaves no table behind");
+}
+
+#[test]
+fn a_daemon_waits_for_a_topic_that_is_created_later() {
+    let broker = Broker::light();
+    broker.create_topic("others", 1, &[]);
+    let project = Project::with(&broker, OTHERS, "commit_interval = \"200ms\"\n", LOCAL);
+    let daemon = project.start();
+    daemon.wait_for("topic events does not exist", Duration::from_secs(30));
+    let status: serde_json::Value = serde_json::from_str(&daemon.get("/status")).unwrap();
+    assert_eq!(status["topics"]["events"]["state"], "retrying");
+    assert!(status["topics"]["events"]["reason"].as_str().unwrap().contains("does not exist"), "{status}");
+    broker.create_topic("events", 2, &[]);
+    broker.produce("events", &records(2, 0..300));
+    daemon.wait_for("table=bronze.events", Duration::from_secs(60));
+    daemon.wait_for_rows("events", 300);
+    assert_eq!(daemon.terminate(), 0);
+    project.assert_exactly_once(&broker, "events");
+}
+
+#[test]
+fn a_topic_of_nothing_but_damage_stays_within_the_memory_limit() {
+    let broker = Broker::light();
+    broker.create_topic("events", 2, &[]);
+    let mut random = StdRng::seed_from_u64(7);
+    let mut value = || {
+        // Wire type 7 does not exist; the rest does not compress.
+        let mut value = vec![0x07];
+        value.extend((0..1000).map(|_| random.random::<u8>()));
+        value
+    };
+    const RECORDS: usize = 60_000;
+    for _ in 0..RECORDS / 5000 {
+        let records: Vec<Record> = (0..5000).map(|id| Record::new(id % 2, value())).collect();
+        broker.produce("events", &records);
+    }
+    // 60 MB against 16 MiB; commits come when memory or a file is full, not by time.
+    let project = Project::new(&broker, "commit_interval = \"1h\"\nfile_size_target = \"20MiB\"\n");
+    project.edit("calve.toml", "[daemon]\n", "[daemon]\nmemory_limit = \"16MiB\"\n");
+    let daemon = project.start();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let (mut peak, mut read) = (0, 0);
+    while read < RECORDS as u64 {
+        let metrics = daemon.get("/metrics");
+        let value = |series: &str| -> u64 {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            line.map_or(0, |value| value.parse().unwrap())
+        };
+        peak = peak.max(
+            value("calve_memory_used_bytes{part=\"fetched\"}") + value("calve_memory_used_bytes{part=\"writing\"}"),
+        );
+        read = value("calve_rejected_records_total{topic=\"events\",code=\"bad_tag\"}");
+        assert!(Instant::now() < deadline, "{read} of {RECORDS}\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("peak of buffers: {peak} bytes");
+    assert!(peak > 0 && peak <= 16 << 20, "{peak} bytes are buffered");
+    assert_eq!(daemon.terminate(), 0);
+    project.assert_exactly_once(&broker, "events");
+    assert_eq!(project.offsets("bronze.events__quarantine").len(), RECORDS);
 }

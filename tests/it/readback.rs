@@ -238,6 +238,7 @@ async fn write(folder: &std::path::Path, partition_by: &[&str], seed: u64) -> (V
             ranges: BTreeMap::from([(0, OffsetRange { from: commit * 120, to: (commit + 1) * 120 })]),
             rejects: 0,
             schema: None,
+            late: false,
             summary: BTreeMap::new(),
         };
         let outcome = committer.commit(&append).await.expect("a commit");

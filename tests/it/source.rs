@@ -7,6 +7,7 @@ use calve::batch::{OffsetRange, RawBatch, TimestampType};
 use calve::config::{Isolation, Kafka};
 use calve::error::{Error, Verdict};
 use calve::source::{Admin, Budget, Event, Events, RangeReader, Source, TopicSubscription};
+use calve::telemetry::metrics::KafkaMetrics;
 use rdkafka::producer::Producer;
 use tokio::time::timeout;
 
@@ -21,7 +22,7 @@ fn committed(name: &str) -> TopicSubscription {
 fn start(kafka: &Kafka, topics: &[&str]) -> (Source, HashMap<String, Events>, Budget) {
     let budget = Budget::new(64 << 20);
     let subscriptions = topics.iter().map(|name| committed(name)).collect();
-    let (source, streams) = Source::start(kafka, subscriptions, &budget).unwrap();
+    let (source, streams) = Source::start(kafka, subscriptions, &budget, &KafkaMetrics::default()).unwrap();
     (source, streams, budget)
 }
 
@@ -261,7 +262,8 @@ async fn topics_of_both_isolations_are_read_in_one_daemon() {
         vec![committed("c"), TopicSubscription { name: "u".into(), isolation: Isolation::ReadUncommitted }];
     let mut config = broker.config("g");
     config.instance_id = Some("one".into());
-    let (source, mut streams) = Source::start(&config, subscriptions, &Budget::new(64 << 20)).unwrap();
+    let (source, mut streams) =
+        Source::start(&config, subscriptions, &Budget::new(64 << 20), &KafkaMetrics::default()).unwrap();
     let mut reads = Loop::new(streams.remove("c").unwrap());
     reads.until(&[(0, 3)]).await;
     assert_eq!(reads.values(0), [(2, "plain".to_owned())]);
@@ -478,7 +480,8 @@ async fn a_topic_whose_loop_stands_still_holds_up_no_other() {
     }
     let budget = Budget::new(4 << 20);
     let subscriptions = vec![committed("stuck"), committed("lively")];
-    let (source, mut streams) = Source::start(&broker.config("g"), subscriptions, &budget).unwrap();
+    let (source, mut streams) =
+        Source::start(&broker.config("g"), subscriptions, &budget, &KafkaMetrics::default()).unwrap();
     let mut stuck = Loop::new(streams.remove("stuck").unwrap());
     while !matches!(stuck.step().await, Met::Assigned) {}
     // From here on nobody listens to `stuck`, with 20 MB of backlog and a budget of 4 MiB for both.

@@ -10,6 +10,7 @@ need make make
 need perl perl
 need python3 python3
 need curl curl
+need script bsdutils
 need javac openjdk-17-jdk-headless
 need mvn maven
 need go golang-go

@@ -36,6 +36,7 @@ pub fn batch(ranges: &[(i32, i64, i64)]) -> Append {
         rows,
         rejects: 0,
         schema: None,
+        late: false,
         summary: BTreeMap::new(),
     }
 }

@@ -61,6 +61,11 @@ impl NativeError {
         }
     }
 
+    /// Whether the broker knows no such topic, or not yet.
+    pub fn is_unknown_topic(&self) -> bool {
+        matches!(self.code, code::UNKNOWN_TOPIC_OR_PART | code::UNKNOWN_TOPIC)
+    }
+
     /// Whether only the way to the broker is at fault, so that it may work later.
     pub fn is_transport(&self) -> bool {
         matches!(self.code, code::TRANSPORT | code::ALL_BROKERS_DOWN | code::RESOLVE | code::TIMED_OUT)

@@ -122,6 +122,7 @@ pub(in crate::source) struct PartitionQueue {
 unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
+    /// Sends what comes into the partition's queue on to `to`.
     pub fn forward(client: &Arc<Client>, topic: &str, partition: i32, to: &Queue) -> Result<Self, NativeError> {
         let name = CString::new(topic)
             .map_err(|_| NativeError::new(0, format!("topic name {topic:?} contains a zero byte")))?;
@@ -134,6 +135,14 @@ impl PartitionQueue {
             sys::rd_kafka_queue_forward(queue, to.queue);
             Ok(PartitionQueue { queue, _client: client.clone() })
         }
+    }
+
+    /// Forwards again, with what has come meanwhile. librdkafka ends the forwarding when it stops fetching a partition,
+    /// which happens some time after an unassign was answered: perhaps after the partition was assigned anew, and then
+    /// its messages would lie in its own queue for ever (`rd_kafka_toppar_fetch_stop`).
+    pub fn renew(&self, to: &Queue) {
+        // SAFETY: live queues.
+        unsafe { sys::rd_kafka_queue_forward(self.queue, to.queue) }
     }
 }
 

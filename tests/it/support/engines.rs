@@ -27,11 +27,27 @@ pub fn run(script: &str, arguments: &[&str]) -> String {
 
 /// All rows of the table as an engine reads them, canonical and sorted. `metadata` is the table's metadata location.
 pub fn rows(engine: &str, metadata: &str) -> Vec<String> {
-    let output = run("readback.py", &["rows", engine, metadata]);
-    let mut rows: Vec<String> =
-        output.lines().map(|line| sorted(serde_json::from_str(line).expect("a row")).to_string()).collect();
-    rows.sort();
-    rows
+    rows_of_all(engine, &[metadata]).remove(0)
+}
+
+/// The same for many tables; an engine is started once.
+pub fn rows_of_all(engine: &str, tables: &[&str]) -> Vec<Vec<String>> {
+    let output = run("readback.py", &[&["rows", engine], tables].concat());
+    let mut all = vec![Vec::new()];
+    for line in output.lines() {
+        match line {
+            "" => all.push(Vec::new()),
+            row => {
+                let row = sorted(serde_json::from_str(row).expect("a row")).to_string();
+                all.last_mut().expect("there is one").push(row);
+            }
+        }
+    }
+    // An empty line ends each table, the last one too.
+    assert_eq!(all.pop(), Some(Vec::new()), "{engine} did not end its last table");
+    assert_eq!(all.len(), tables.len());
+    all.iter_mut().for_each(|rows| rows.sort());
+    all
 }
 
 /// Fails with the first rows that one side lacks.

@@ -248,6 +248,29 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What its HTTP server answers.
+    pub fn get(&self, path: &str) -> String {
+        self.wait_for("serving http://", Duration::from_secs(30));
+        let log = self.log();
+        let address = log.split("serving http://").nth(1).and_then(|rest| rest.split(": ").next()).expect("an address");
+        let output = Command::new("curl").args(["-sf", &format!("http://{address}{path}")]).output().unwrap();
+        assert!(output.status.success(), "{path} of {address}: {}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until so many rows of the topic are committed, since the daemon started.
+    pub fn wait_for_rows(&self, topic: &str, rows: u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status: serde_json::Value = serde_json::from_str(&self.get("/status")).unwrap();
+            if status["topics"][topic]["rows"].as_u64() >= Some(rows) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {rows} rows of {topic}: {status}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the log has `text`.
     pub fn wait_for(&self, text: &str, within: Duration) {
         let deadline = Instant::now() + within;

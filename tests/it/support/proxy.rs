@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub enum Fault {
 struct Plan {
     /// What a request must contain to be hit, the fault, and how often.
     armed: Vec<(Vec<u8>, Fault, u32)>,
+    /// How many requests met a fault.
+    met: u32,
+    /// What is put in place of what in answers; both are of one length.
+    rewritten: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Plan {
@@ -38,6 +43,7 @@ impl Plan {
         let (_, fault, times) = &mut self.armed[index];
         *times -= 1;
         let fault = *fault;
+        self.met += 1;
         if self.armed[index].2 == 0 {
             self.armed.remove(index);
         }
@@ -49,6 +55,7 @@ impl Plan {
 pub struct Proxy {
     pub address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
+    cut: Arc<Notify>,
     accepting: JoinHandle<()>,
 }
 
@@ -61,23 +68,50 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let plan = Arc::new(Mutex::new(Plan::default()));
-        let shared = plan.clone();
+        let cut = Arc::new(Notify::new());
+        let (shared, cutting) = (plan.clone(), cut.clone());
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (plan, upstream) = (shared.clone(), upstream.clone());
+                let (plan, upstream, cut) = (shared.clone(), upstream.clone(), cutting.clone());
                 connections.spawn(async move {
                     // Either side ending ends the pair; that is a proxy's ordinary day.
-                    let _ = connect(client, &upstream, &plan).await;
+                    let _ = connect(client, &upstream, &plan, &cut).await;
                 });
             }
         });
-        Proxy { address, plan, accepting }
+        Proxy { address, plan, cut, accepting }
+    }
+
+    /// In front of a Kafka broker at `host:port`, which then names this proxy where it tells clients its address.
+    pub async fn kafka(upstream: &str) -> Proxy {
+        let proxy = Proxy::start(upstream).await;
+        // As its answers spell it: the host, then the port in four bytes.
+        let spelled = |host: &str, port: u16| [host.as_bytes(), &u32::from(port).to_be_bytes()].concat();
+        let (host, port) = upstream.rsplit_once(':').unwrap();
+        let (from, to) = (spelled(host, port.parse().unwrap()), spelled(host, proxy.address.port()));
+        proxy.plan.lock().unwrap().rewritten = Some((from, to));
+        proxy
     }
 
     /// The next `times` requests that contain `needle` meet the fault.
     pub fn arm(&self, needle: &str, fault: Fault, times: u32) {
         self.plan.lock().unwrap().armed.push((needle.as_bytes().to_vec(), fault, times));
+    }
+
+    /// Resets all connections of this moment.
+    pub fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+
+    /// No faults from now on.
+    pub fn disarm(&self) {
+        self.plan.lock().unwrap().armed.clear();
+    }
+
+    /// How many requests met a fault.
+    pub fn met(&self) -> u32 {
+        self.plan.lock().unwrap().met
     }
 
     /// Whether all faults were met.
@@ -100,7 +134,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> std::io::Result<()> {
+async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut: &Notify) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -109,6 +143,7 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> s
     let mut pending: Option<Fault> = None;
     loop {
         tokio::select! {
+            () = cut.notified() => return reset(&client),
             read = client.read(&mut asked) => {
                 let request = &asked[..read?];
                 if request.is_empty() {
@@ -125,7 +160,13 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> s
                 server.write_all(request).await?;
             }
             read = server.read(&mut answered) => {
-                let response = &answered[..read?];
+                let read = read?;
+                let response = &mut answered[..read];
+                if let Some((from, to)) = &plan.lock().unwrap().rewritten {
+                    while let Some(at) = response.windows(from.len()).position(|window| window == from) {
+                        response[at..at + to.len()].copy_from_slice(to);
+                    }
+                }
                 match pending {
                     _ if response.is_empty() => return Ok(()),
                     None => client.write_all(response).await?,

@@ -1,0 +1,108 @@
+//! The daemon behind a bad network: delays, resets, lost answers and gateways' words between it and catalog, store and
+//! broker. It goes on by itself, and afterwards the table is the log.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::support::broker::{Broker, Record};
+use crate::support::parts::Part;
+use crate::support::project::{Daemon, Project, damaged, event};
+use crate::support::proxy::{Fault, Proxy};
+
+const ROUNDS: usize = 25;
+/// Records of a round.
+const COUNT: i64 = 300;
+
+fn random() -> StdRng {
+    let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("CALVE_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// One in fifty is damaged.
+fn records(ids: Range<i64>) -> Vec<Record> {
+    let value = |id| if id % 50 == 7 { damaged(id) } else { event(id) };
+    ids.map(|id| Record::new((id % 2) as i32, value(id))).collect()
+}
+
+/// Rounds of records that meet faults drawn from these, on requests that contain these words; waits until the daemon
+/// has come through by itself.
+fn endure(broker: &Broker, proxy: &Proxy, daemon: &Daemon, random: &mut StdRng, words: &[&str], faults: &[Fault]) {
+    for round in 0..ROUNDS as i64 {
+        let (words, fault) = (*words.choose(random).unwrap(), *faults.choose(random).unwrap());
+        proxy.arm(words, fault, random.random_range(1..=2));
+        broker.produce("events", &records(round * COUNT..(round + 1) * COUNT));
+        std::thread::sleep(Duration::from_millis(random.random_range(50..500)));
+        if random.random_ratio(1, 6) {
+            proxy.cut();
+        }
+    }
+    proxy.disarm();
+    assert!(proxy.met() > ROUNDS as u32 / 2, "only {} requests met a fault", proxy.met());
+    let good = records(0..ROUNDS as i64 * COUNT).len() as u64 * 49 / 50;
+    daemon.wait_for_rows("events", good);
+}
+
+const STATUSES: [u16; 5] = [429, 500, 502, 503, 504];
+
+fn http_faults() -> Vec<Fault> {
+    let mut faults = vec![
+        Fault::Reset,
+        Fault::LoseAnswer,
+        Fault::Stall,
+        Fault::Delay(Duration::from_millis(400)),
+        Fault::Garble(200),
+    ];
+    faults.extend(STATUSES.map(Fault::Refuse));
+    faults.extend(STATUSES.map(Fault::Garble));
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rest_catalog_behind_a_bad_network() {
+    let mut random = random();
+    let (broker, rest) = (Broker::light(), Part::start("rest", &[]));
+    let proxy = Proxy::start(&rest.address).await;
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"100ms\"\n").on_rest(&rest.address);
+    let catalog = format!(
+        "type = \"rest\"\nuri = \"{}\"\n\"rest.client.socket-timeout-ms\" = \"1500\"\n",
+        proxy.url(&rest.address)
+    );
+    project.write("catalogs/local.toml", &catalog);
+    // Making the namespace and the tables meets faults, too: the table may be there although nobody said so.
+    let (namespaces, tables, table) =
+        ("POST /v1/namespaces ", "POST /v1/namespaces/bronze/tables ", "/v1/namespaces/bronze/tables/events");
+    proxy.arm(namespaces, Fault::LoseAnswer, 1);
+    proxy.arm(tables, Fault::LoseAnswer, 1);
+    let daemon = project.start();
+    let (commit, quarantine) = (format!("POST {table} "), format!("POST {table}__quarantine "));
+    let load = format!("GET {table}");
+    endure(&broker, &proxy, &daemon, &mut random, &[&commit, &commit, &quarantine, &load], &http_faults());
+    let metrics = daemon.get("/metrics");
+    let unknown =
+        metrics.lines().find(|line| line.starts_with("calve_commit_unknown_outcomes_total{table=\"bronze.events\"}"));
+    assert!(unknown.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    assert_eq!(daemon.terminate(), 0);
+    project.assert_exactly_once(&broker, "events");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_behind_a_bad_network() {
+    let mut random = random();
+    let broker = Broker::light();
+    let proxy = Proxy::kafka(&broker.bootstrap_servers()).await;
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"100ms\"\n");
+    project.edit("calve.toml", &broker.bootstrap_servers(), &proxy.address.to_string());
+    let daemon = project.start();
+    let faults = [Fault::Reset, Fault::LoseAnswer, Fault::Delay(Duration::from_millis(300))];
+    // Every request names its client.
+    endure(&broker, &proxy, &daemon, &mut random, &["calve"], &faults);
+    assert_eq!(daemon.terminate(), 0);
+    project.assert_exactly_once(&broker, "events");
+}
