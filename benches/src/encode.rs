@@ -1,0 +1,135 @@
+//! Arrow to Parquet: calve's choice of encodings against arrow-rs' defaults, both with zstd-1 and page statistics.
+//!
+//! Input is what the shredder makes of the producers' messages, `_kafka` and `_raw` included. Both files are read back
+//! and compared to it before any timing.
+
+use std::hint::black_box;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::corpus::{self, SCHEMAS};
+use crate::layout::Layout;
+use crate::measure::{Speeds, cpu};
+use crate::options::{Limits, Options};
+use crate::shred::{self, Shredder};
+use crate::{encoding, sample};
+
+/// Bytes of Protobuf in one file.
+const FILE_BYTES: usize = 48 << 20;
+const ROUNDS: usize = 7;
+
+/// The file, and how long the choice of its encodings took.
+fn encode(batches: &[RecordBatch], properties: WriterProperties) -> Vec<u8> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties)).expect("a writer");
+    batches.iter().for_each(|batch| writer.write(batch).expect("rows are encoded"));
+    writer.into_inner().expect("the file is closed")
+}
+
+fn assert_same(file: Vec<u8>, batches: &[RecordBatch]) {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).expect("a Parquet file");
+    let read: Vec<RecordBatch> = reader.build().expect("a reader").map(|batch| batch.expect("rows")).collect();
+    let schema = batches[0].schema();
+    let columns = |batch: RecordBatch| batch.columns().to_vec();
+    let read = columns(concat_batches(&read[0].schema(), &read).expect("one schema"));
+    assert!(read == columns(concat_batches(&schema, batches).expect("one schema")), "what is read is what was written");
+}
+
+pub fn run(only: &[String]) {
+    let pool = corpus::pool();
+    let options = Options::new(&Default::default()).expect("the defaults are valid");
+    let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd"));
+    println!(
+        "{:14} {:>17}  {:>17}  times  bytes of a row: calve, arrow-rs, share",
+        "MB/s of input", "calve", "arrow-rs"
+    );
+    for (name, message) in SCHEMAS {
+        if !(only.is_empty() && matches!(name, "event" | "flat")) && !only.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let mapping = corpus::mapping(&pool, message);
+        let records = corpus::records(&pool, name, message, FILE_BYTES);
+        let bytes: usize = records.iter().map(Vec::len).sum();
+        let mut shredder = Shredder::new(&mapping, shred::Options::default()).expect("the mapping can be shredded");
+        let batches: Vec<RecordBatch> = corpus::batches(&records)
+            .iter()
+            .flat_map(|batch| {
+                assert!(shredder.append(batch).is_empty());
+                shredder.take().expect("the schema fits")
+            })
+            .collect();
+        let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
+        // Choosing the encodings counts as calve's time.
+        let calve = || {
+            let samples = sample::samples(&batches[0]);
+            encode(&batches, encoding::properties(&layout, &options, &Limits::default(), &samples))
+        };
+        let arrow_rs = || encode(&batches, WriterProperties::builder().set_compression(zstd).build());
+        let sizes = [calve().len(), arrow_rs().len()];
+        assert_same(calve(), &batches);
+        assert_same(arrow_rs(), &batches);
+        let mut speeds: [Speeds; 2] = Default::default();
+        for _ in 0..ROUNDS {
+            let start = cpu();
+            black_box(calve());
+            speeds[0].add(bytes, start);
+            let start = cpu();
+            black_box(arrow_rs());
+            speeds[1].add(bytes, start);
+        }
+        let [ours, theirs] = sizes.map(|size| size as f64 / records.len() as f64);
+        let times = speeds[0].median() / speeds[1].median();
+        println!(
+            "{name:14} {:>17}  {:>17}  {times:5.2}  {ours:.1} {theirs:.1} {:.3}",
+            speeds[0],
+            speeds[1],
+            ours / theirs
+        );
+    }
+}
+
+/// The encodings that calve chooses for a schema's columns, and what each column takes.
+pub fn explain(name: &str) {
+    let (_, message) = SCHEMAS.into_iter().find(|(known, _)| *known == name).expect("a schema of the corpus");
+    let pool = corpus::pool();
+    let mapping = corpus::mapping(&pool, message);
+    let records = corpus::records(&pool, name, message, FILE_BYTES);
+    let mut shredder = Shredder::new(&mapping, shred::Options::default()).expect("the mapping can be shredded");
+    let batches: Vec<RecordBatch> = corpus::batches(&records)
+        .iter()
+        .flat_map(|batch| {
+            assert!(shredder.append(batch).is_empty());
+            shredder.take().expect("the schema fits")
+        })
+        .collect();
+    let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
+    let options = Options::new(&Default::default()).expect("the defaults are valid");
+    let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd"));
+    let samples = sample::samples(&batches[0]);
+    let files = [
+        encode(&batches, encoding::properties(&layout, &options, &Limits::default(), &samples)),
+        encode(&batches, WriterProperties::builder().set_compression(zstd).build()),
+    ];
+    let [ours, theirs] = files.map(|file| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).expect("a Parquet file");
+        let group = reader.metadata().row_group(0).clone();
+        assert_eq!(group.num_rows() as usize, records.len(), "one row group");
+        group.columns().to_vec()
+    });
+    println!("{:32} {:>9} {:>9}  sample", "bits of a row", "calve", "arrow-rs");
+    for ((ours, theirs), sample) in ours.iter().zip(&theirs).zip(&samples) {
+        let bits = |size: i64| 8.0 * size as f64 / records.len() as f64;
+        println!(
+            "{:32} {:9.2} {:9.2}  {:?} {sample:.1?}",
+            ours.column_path().string(),
+            bits(ours.compressed_size()),
+            bits(theirs.compressed_size()),
+            ours.encodings().collect::<Vec<_>>(),
+        );
+    }
+}
