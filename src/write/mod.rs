@@ -19,6 +19,7 @@ mod nan;
 mod options;
 mod partition;
 mod path;
+mod sample;
 mod table;
 #[cfg(test)]
 mod tests;

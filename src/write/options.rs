@@ -58,11 +58,16 @@ pub struct Options {
     pub page_bytes: usize,
     pub page_rows: usize,
     pub dictionary_bytes: usize,
+    /// Columns may be encoded as differences.
+    pub delta: bool,
     pub blooms: Vec<Bloom>,
     pub metrics: Metrics,
     pub metrics_by_column: HashMap<String, Metrics>,
 }
 
+/// DELTA_* encodings, which every current reader knows, but Iceberg's own vectorized one for Spark only from 1.11
+/// (apache/iceberg#15362). Our name: Iceberg has none for this.
+const DELTA: &str = "calve.parquet.delta-encodings";
 const BLOOM: &str = "write.parquet.bloom-filter-enabled.column.";
 const BLOOM_RATE: &str = "write.parquet.bloom-filter-fpp.column.";
 const METRICS: &str = "write.metadata.metrics.column.";
@@ -91,6 +96,7 @@ impl Options {
             page_bytes: parse(properties, "write.parquet.page-size-bytes", 1 << 20)?,
             page_rows: parse(properties, "write.parquet.page-row-limit", 20_000)?,
             dictionary_bytes: parse(properties, "write.parquet.dict-size-bytes", 1 << 20)?,
+            delta: parse(properties, DELTA, true)?,
             blooms,
             metrics: properties.get(default).map_or(Ok(Metrics::Truncate(16)), |value| metrics(default, value))?,
             metrics_by_column,

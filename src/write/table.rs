@@ -19,6 +19,7 @@ use super::layout::Layout;
 use super::options::{Limits, Options};
 use super::partition::{Group, Partitioner};
 use super::path;
+use super::sample;
 use crate::batch::StagedFiles;
 use crate::error::{Error, Result};
 
@@ -86,7 +87,7 @@ impl TableWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        self.shape(batch.schema_ref())?;
+        self.shape(&batch)?;
         for Group { key, value, rows } in self.partitioner.split(&batch)? {
             let rows = match &rows {
                 None => batch.clone(),
@@ -159,8 +160,9 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Works out the files' schema from the first batch; later ones must have the same.
-    fn shape(&mut self, batch: &ArrowSchemaRef) -> Result<()> {
+    /// Works out the files' schema and encodings from the first batch; later ones must have the same schema.
+    fn shape(&mut self, rows: &RecordBatch) -> Result<()> {
+        let batch = rows.schema_ref();
         if self.shape.as_ref().is_some_and(|shape| Arc::ptr_eq(&shape.batch, batch)) {
             return Ok(());
         }
@@ -174,7 +176,7 @@ impl TableWriter {
                 )));
             }
             None => {
-                let properties = encoding::properties(&layout, &self.options, &self.limits);
+                let properties = encoding::properties(&layout, &self.options, &self.limits, &sample::samples(rows));
                 self.shape = Some(Shape { batch: batch.clone(), layout: Arc::new(layout), properties });
             }
         }

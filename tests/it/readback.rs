@@ -2,6 +2,8 @@
 //! filter lets them skip files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -15,6 +17,8 @@ use calve::schema::partition;
 use calve::write::{Limits, TableWriter};
 use iceberg::TableIdent;
 use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
+use parquet::basic::Encoding;
+use parquet::file::metadata::ParquetMetaDataReader;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -86,6 +90,7 @@ fn schema() -> Schema {
         ("day", Leaf(Date)),
         ("at", Leaf(Timestamptz)),
         ("blob", Leaf(Binary)),
+        ("token", text()),
         ("place", place),
         ("points", List(Box::new(point))),
         ("attributes", Map(String, Box::new(Leaf(Long)))),
@@ -163,6 +168,7 @@ fn row(random: &mut StdRng, id: i64) -> Value {
         "day": maybe(random, |random| [-719_162, -1, 0, 20_779, 2_932_896].choose(random).copied().into()),
         "at": maybe(random, time),
         "blob": maybe(random, hex),
+        "token": maybe(random, |random| format!("{:016x}", random.random::<u64>()).into()),
         "place": maybe(random, |random| json!({
             "city": maybe(random, text),
             "score": maybe(random, |random| random.random::<f32>().into()),
@@ -192,7 +198,7 @@ fn batch(schema: &ArrowSchemaRef, rows: &[Value]) -> RecordBatch {
     decoder.flush().expect("rows of the schema").expect("some rows")
 }
 
-async fn local_catalog(folder: &std::path::Path) -> Arc<dyn Catalog> {
+async fn local_catalog(folder: &Path) -> Arc<dyn Catalog> {
     let properties = [
         ("uri", format!("sqlite://{}/catalog.db", folder.display())),
         ("warehouse", format!("file://{}/warehouse", folder.display())),
@@ -203,7 +209,7 @@ async fn local_catalog(folder: &std::path::Path) -> Arc<dyn Catalog> {
 }
 
 /// Writes three commits of random rows; returns them and where the table's metadata lies.
-async fn write(folder: &std::path::Path, partition_by: &[&str], seed: u64) -> (Vec<RecordBatch>, String) {
+async fn write(folder: &Path, partition_by: &[&str], seed: u64) -> (Vec<RecordBatch>, String) {
     let catalog = local_catalog(folder).await;
     let ident = TableIdent::from_strs(["bronze", "corpus"]).unwrap();
     let fields: Vec<String> = partition_by.iter().map(|field| field.to_string()).collect();
@@ -250,11 +256,41 @@ async fn write(folder: &std::path::Path, partition_by: &[&str], seed: u64) -> (V
     (written, metadata)
 }
 
+/// The encodings of each column's pages in the Parquet files below a folder.
+fn encodings(folder: &Path) -> HashMap<String, Vec<Encoding>> {
+    let mut encodings: HashMap<String, Vec<Encoding>> = HashMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "parquet") {
+                let file = File::open(&entry).expect("a data file");
+                let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).expect("a footer");
+                for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+                    encodings.entry(column.column_path().string()).or_default().extend(column.encodings());
+                }
+            }
+        }
+    }
+    encodings
+}
+
 async fn check(partition_by: &[&str]) {
     let seed = rand::random();
     println!("seed {seed}, partitioned by {partition_by:?}");
     let folder = tempfile::tempdir().expect("a temp folder");
     let (written, metadata) = write(folder.path(), partition_by, seed).await;
+    // What the engines read below is stored in every way that the writer knows.
+    let encodings = encodings(&folder.path().join("warehouse"));
+    for (column, encoding) in [
+        ("id", Encoding::DELTA_BINARY_PACKED),
+        ("small", Encoding::PLAIN),
+        ("name", Encoding::RLE_DICTIONARY),
+        ("token", Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ] {
+        assert!(encodings[column].contains(&encoding), "{column} is stored as {:?}", encodings[column]);
+    }
 
     let rows = engines::canonical_rows(&written);
     engines::assert_same_rows("duckdb", &engines::rows("duckdb", &metadata), &rows);
