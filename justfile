@@ -16,6 +16,11 @@ lint:
 unit MODULE:
     cargo test --features failpoints --lib {{MODULE}}::
 
-# The shredder against its peers.
+# Shredder and Parquet encoder against their peers.
 bench:
-    cd benches && cargo run --release
+    cd benches && cargo run --release -- decode
+    cd benches && cargo run --release -- encode
+
+# The shredder's unchecked memory accesses, under Miri.
+miri:
+    cd benches && cargo +nightly miri test -- shred::unchecked shred::columns shred::wire

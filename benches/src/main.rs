@@ -38,6 +38,7 @@ mod producers;
 
 pub use schema::model;
 
+#[cfg(not(miri))] // Which does not run C.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

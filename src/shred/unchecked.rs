@@ -1,7 +1,7 @@
 //! Memory accesses without a bounds check: all of the interpreter's unsafe code.
 //!
-//! Each function states what its caller must see to, and checks it in debug builds; the tests of this folder run under
-//! Miri (`just miri`).
+//! Each function states what its caller must see to, and checks it in debug builds; the tests of columns, wire
+//! format and this module run under Miri (`just miri`).
 
 /// A readable copy of `N` bytes at `at`, which must lie inside the buffer.
 #[inline(always)]
