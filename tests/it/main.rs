@@ -6,6 +6,7 @@ mod cli;
 mod columns;
 mod commit;
 mod conformance;
+mod corpus;
 mod crash;
 mod evolve;
 mod ingest;

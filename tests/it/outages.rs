@@ -92,6 +92,42 @@ async fn a_rest_catalog_behind_a_bad_network() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_s3_store_behind_a_bad_network() {
+    let mut random = random();
+    let (broker, s3) = (Broker::light(), Part::start("s3", &[]));
+    let proxy = Proxy::start(&s3.address).await;
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"100ms\"\n");
+    let catalog = format!(
+        "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"s3://lake/warehouse\"\n\
+         \"s3.endpoint\" = \"{}\"\n\"s3.region\" = \"us-east-1\"\n\"s3.access-key-id\" = \"calve-access-key\"\n\
+         \"s3.secret-access-key\" = \"calve-secret-key\"\n\"s3.path-style-access\" = \"true\"\n",
+        proxy.url(&s3.address).trim_end_matches('/')
+    );
+    project.write("catalogs/local.toml", &catalog);
+    let daemon = project.start();
+    let faults: Vec<Fault> = http_faults()
+        .into_iter()
+        // The store's client waits a minute for an answer, and takes a 200 at its word.
+        .filter(|fault| !matches!(fault, Fault::Stall | Fault::Garble(200)))
+        .collect();
+    let words = ["PUT /lake/warehouse", ".parquet", ".avro", ".metadata.json", "GET /lake/warehouse"];
+    endure(&broker, &proxy, &daemon, &mut random, &words, &faults);
+    assert_eq!(daemon.terminate(), 0);
+    let sql = "SELECT _kafka.partition, count(*), count(DISTINCT _kafka.offset), max(_kafka.offset) FROM bronze.events \
+               GROUP BY 1 ORDER BY 1";
+    let (code, out, errors) = project.calve(&["query", "--format", "csv", sql]);
+    assert_eq!(code, 0, "{errors}");
+    // Records with id % 50 = 7 are damaged, and all lie in partition 1.
+    let total = ROUNDS as i64 * COUNT;
+    let (half, bad) = (total / 2, total / 50);
+    let wanted = [format!("0,{half},{half},{}", half - 1), format!("1,{0},{0},{1}", half - bad, half - 1)];
+    assert_eq!(out.lines().skip(1).collect::<Vec<_>>(), wanted);
+    let (code, out, errors) = project.calve(&["verify", "bronze.events", "--deep"]);
+    assert_eq!(code, 0, "{out}\n{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_behind_a_bad_network() {
     let mut random = random();
     let broker = Broker::light();

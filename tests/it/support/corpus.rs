@@ -52,14 +52,21 @@ pub struct Corpus {
 }
 
 impl Corpus {
+    /// Some items of MessageSets have numbers that no field can have, which no `.proto` file can say.
     pub fn load() -> Self {
-        let pool = load(&SchemaSource::Protos(folder())).expect("the corpus is valid");
-        let mut pool = Arc::unwrap_or_clone(pool);
+        let corpus = Corpus::of_files();
+        let mut pool = Arc::unwrap_or_clone(corpus.pool);
         for set in pool.messages.iter_mut().filter(|message| message.message_set) {
             for field in set.fields.iter_mut().filter(|field| (10_000..20_000).contains(&field.number)) {
                 field.number += wire::BEYOND_TAGS;
             }
         }
+        Corpus { pool: Arc::new(pool), ..corpus }
+    }
+
+    /// As the files have it.
+    pub fn of_files() -> Self {
+        let pool = load(&SchemaSource::Protos(folder())).expect("the corpus is valid");
         let mut compiler = protox::Compiler::new([folder()]).expect("the folder is there");
         compiler.include_imports(true);
         for file in std::fs::read_dir(folder()).expect("the folder is there") {
@@ -69,10 +76,7 @@ impl Corpus {
             }
         }
         let set = compiler.encode_file_descriptor_set();
-        Corpus {
-            pool: Arc::new(pool),
-            descriptors: Arc::new(DescriptorPool::decode(&set).expect("the corpus is valid")),
-        }
+        Corpus { pool, descriptors: Arc::new(DescriptorPool::decode(&set).expect("the corpus is valid")) }
     }
 
     /// The types of a descriptor set's file.

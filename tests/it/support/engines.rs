@@ -10,6 +10,8 @@ use arrow::datatypes::{
 };
 use serde_json::{Value, json};
 
+use super::cells::Cell;
+
 /// The Python that has the engines; installs them on first use. Fails with the script's own words.
 fn python() -> PathBuf {
     let output = Command::new("bash").arg(super::parts::script("engines")).output().expect("bash runs");
@@ -123,6 +125,83 @@ fn canonical(array: &ArrayRef, row: usize) -> Value {
             Value::Array(pairs)
         }
         other => panic!("a column of type {other} has no canonical form"),
+    }
+}
+
+/// What canonical JSON begins with, in a column that holds JSON.
+const JSON: &str = "json ";
+
+/// A cell of this type in the same canonical form. With `null_as_empty`, as PyIceberg 0.11 reads it: a null list or map
+/// of structs is an empty one.
+pub fn canonical_cell(cell: &Cell, data_type: &DataType, null_as_empty: bool) -> Value {
+    let inner = |cell: &Cell, data_type: &DataType| canonical_cell(cell, data_type, null_as_empty);
+    let of_structs = |field: &arrow::datatypes::FieldRef| matches!(field.data_type(), DataType::Struct(_));
+    match (cell, data_type) {
+        (Cell::Null, DataType::List(element)) if null_as_empty && of_structs(element) => json!([]),
+        (Cell::Null, DataType::Map(entries, _)) if null_as_empty && of_structs(&entry(entries).1) => json!([]),
+        (Cell::Null, _) => Value::Null,
+        (Cell::Bool(value), DataType::Boolean) => (*value).into(),
+        (Cell::Int(value), DataType::Int32 | DataType::Int64) => i64::try_from(*value).expect("a long").into(),
+        (Cell::Int(value), DataType::Decimal128(_, _)) => format!("decimal {value}").into(),
+        (Cell::Int(value), DataType::Date32) => format!("days {value}").into(),
+        (Cell::Int(value), DataType::Timestamp(_, _)) => format!("micros {value}").into(),
+        (Cell::Float(bits), DataType::Float32) if f32::from_bits(*bits).is_nan() => "nan".into(),
+        (Cell::Float(bits), DataType::Float32) => format!("{bits:08x}").into(),
+        (Cell::Double(bits), DataType::Float64) if f64::from_bits(*bits).is_nan() => "nan".into(),
+        (Cell::Double(bits), DataType::Float64) => format!("{bits:016x}").into(),
+        (Cell::Text(text), DataType::Utf8 | DataType::LargeUtf8) => text.as_str().into(),
+        (Cell::Json(text), DataType::Utf8 | DataType::LargeUtf8) => format!("{JSON}{text}").into(),
+        (Cell::Bytes(bytes), DataType::Binary | DataType::LargeBinary) => hex(bytes),
+        (Cell::List(cells), DataType::List(element)) => {
+            cells.iter().map(|cell| inner(cell, element.data_type())).collect()
+        }
+        (Cell::Map(pairs), DataType::Map(entries, _)) => {
+            let (key, value) = entry(entries);
+            let mut pairs: Vec<Value> =
+                pairs.iter().map(|(k, v)| json!([inner(k, key.data_type()), inner(v, value.data_type())])).collect();
+            pairs.sort_by_key(|pair| pair[0].to_string());
+            Value::Array(pairs)
+        }
+        (Cell::Struct(cells), DataType::Struct(fields)) => {
+            assert_eq!(cells.len(), fields.len(), "{cells:?} is not {fields:?}");
+            let cells = cells.iter().zip(fields);
+            let cells = cells.map(|((name, cell), field)| {
+                assert_eq!(name, field.name());
+                (name.clone(), inner(cell, field.data_type()))
+            });
+            sorted(Value::Object(cells.collect()))
+        }
+        (cell, data_type) => panic!("{cell:?} is not of type {data_type}"),
+    }
+}
+
+/// What an engine read, with its text in the order of names wherever `wanted` has JSON.
+pub fn json_like(read: Value, wanted: &Value) -> Value {
+    match (read, wanted) {
+        (Value::String(text), Value::String(wanted)) if wanted.starts_with(JSON) => match Cell::json(&text) {
+            Cell::Json(text) => format!("{JSON}{text}").into(),
+            other => panic!("{other:?} is not JSON"),
+        },
+        (Value::Array(read), Value::Array(wanted)) if read.len() == wanted.len() => {
+            read.into_iter().zip(wanted).map(|(read, wanted)| json_like(read, wanted)).collect()
+        }
+        (Value::Object(read), Value::Object(wanted)) => {
+            let read = read.into_iter();
+            let read = read.map(|(name, read)| match wanted.get(&name) {
+                Some(wanted) => (name, json_like(read, wanted)),
+                None => (name, read),
+            });
+            Value::Object(read.collect())
+        }
+        (read, _) => read,
+    }
+}
+
+/// The key and the value of a map's entries.
+fn entry(entries: &arrow::datatypes::FieldRef) -> (arrow::datatypes::FieldRef, arrow::datatypes::FieldRef) {
+    match entries.data_type() {
+        DataType::Struct(fields) => (fields[0].clone(), fields[1].clone()),
+        other => panic!("a map's entries are {other}"),
     }
 }
 
