@@ -50,6 +50,7 @@ async fn every_metric_is_fed_by_a_daemon_that_works() {
         let metrics = daemon.get("/metrics");
         // Looked at every second, or every few.
         let settled = value(&metrics, "calve_lag_records{topic=\"events\"}") == Some(0.0)
+            && value(&metrics, "calve_lag_seconds{topic=\"events\"}") == Some(0.0)
             && value(&metrics, "calve_lag_records{topic=\"slow\"}") == Some(20_000.0)
             && value(&metrics, "calve_unread_records{topic=\"slow\"}") == Some(0.0)
             && value(&metrics, "calve_lag_seconds{topic=\"slow\"}") > Some(0.0)
