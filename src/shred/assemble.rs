@@ -14,13 +14,26 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::columns::{Bits, Columns, List, Primitive, Text, replace_with_room};
+use super::columns::{Columns, List, Marks, Primitive, Text, replace_with_room};
 use super::enums::Enumeration;
 use super::plan::{ColumnRef, Output, Plan};
 use super::well_known::NO_DATE;
 
-impl Bits {
-    /// The nulls among `rows` rows, unless there are none: where no bit is, if the column is nullable, else where the
+/// Bytes of 0 and 1 as bits.
+fn pack(bytes: &[u8]) -> BooleanBuffer {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let mut bits = Vec::with_capacity(bytes.len().div_ceil(8));
+    // The product has the lowest bit of each byte in its highest one, in their order.
+    let pack = |eight: u64| (eight.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+    bits.extend(eights.iter().map(|eight| pack(u64::from_le_bytes(*eight))));
+    if !rest.is_empty() {
+        bits.push(rest.iter().rev().fold(0, |bits, byte| bits << 1 | byte));
+    }
+    BooleanBuffer::new(Buffer::from_vec(bits), 0, bytes.len())
+}
+
+impl Marks {
+    /// The nulls among `rows` rows, unless there are none: where no mark is, if the column is nullable, else where the
     /// parent is null. Starts anew.
     pub(super) fn take_nulls(
         &mut self,
@@ -29,12 +42,13 @@ impl Bits {
         parent: Option<&NullBuffer>,
     ) -> Option<NullBuffer> {
         if !nullable {
-            self.words.clear();
+            self.rows.clear();
             return parent.cloned();
         }
-        self.words.resize(rows.div_ceil(64), 0);
-        let words = replace_with_room(&mut self.words);
-        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, rows));
+        self.rows.resize(rows, 0);
+        let bits = pack(&self.rows);
+        self.rows.clear();
+        let nulls = NullBuffer::new(bits);
         (nulls.null_count() > 0).then_some(nulls)
     }
 }
@@ -76,29 +90,33 @@ impl Text {
     ) -> Result<ArrayRef, ArrowError> {
         let nulls = self.present.take_nulls(rows, self.nullable, parent);
         let (starts, data) = self.take_parts(rows);
-        let data = Buffer::from_vec(data);
+        let (offsets, data) = (offsets(starts), Buffer::from_vec(data));
         if self.utf8 {
-            // SAFETY: `starts` sums lengths, none of them below zero, to less than 2^31 (`Columns::fits`), so that the
-            // offsets ascend, and the last one is the data's length. `check_utf8` has seen every byte and every boundary
-            // of a row that is kept (`Shredder::block`).
-            let offsets = unsafe { OffsetBuffer::new_unchecked(starts.into()) };
+            // SAFETY: `check_utf8` has seen every byte and every boundary of a row that is kept (`Shredder::block`), and the
+            // last offset is the sum of all lengths, which is the data's.
             return Ok(Arc::new(unsafe { StringArray::new_unchecked(offsets, data, nulls) }));
         }
         Ok(match data_type {
             DataType::LargeBinary => {
-                let offsets: Vec<i64> = starts.into_iter().map(i64::from).collect();
+                let offsets: Vec<i64> = offsets.iter().copied().map(i64::from).collect();
                 Arc::new(LargeBinaryArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?)
             }
-            _ => Arc::new(BinaryArray::try_new(OffsetBuffer::new(starts.into()), data, nulls)?),
+            _ => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
         })
     }
+}
+
+/// What the columns say about where rows start.
+fn offsets(starts: Vec<i32>) -> OffsetBuffer<i32> {
+    // SAFETY: these are sums of lengths, none of them below zero, that stay below 2^31 (`Columns::fits`): they ascend.
+    unsafe { OffsetBuffer::new_unchecked(starts.into()) }
 }
 
 impl List {
     /// Where the elements of `rows` rows start and the last ones end, and how many there are; starts anew.
     pub(super) fn take(&mut self, rows: usize) -> (OffsetBuffer<i32>, usize) {
         let (starts, elements) = self.take_parts(rows);
-        (OffsetBuffer::new(starts.into()), elements)
+        (offsets(starts), elements)
     }
 }
 
@@ -155,8 +173,7 @@ impl Columns {
         Ok(match column {
             ColumnRef::Bool(index) => {
                 let (values, nulls) = self.bools[index as usize].take(rows, parent);
-                let bits = BooleanBuffer::collect_bool(rows, |row| values[row] != 0);
-                Arc::new(BooleanArray::new(bits, nulls))
+                Arc::new(BooleanArray::new(pack(&values), nulls))
             }
             ColumnRef::I32(index) if *data_type == DataType::Date32 => {
                 let (values, nulls) = self.i32s[index as usize].take(rows, parent);
@@ -184,17 +201,29 @@ impl Columns {
 
 /// The names of an enumeration's numbers; the digits of those that have none.
 fn names(enumeration: &Enumeration, numbers: &[i32], nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-    let mut starts = Vec::with_capacity(numbers.len() + 1);
-    let mut data = Vec::with_capacity(numbers.len() * 8);
-    for (row, number) in numbers.iter().enumerate() {
-        starts.push(data.len() as i32);
-        if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
-            enumeration.append(*number, &mut data);
+    let (starts, data) = match &nulls {
+        Some(nulls) => enumeration.texts(numbers, |row| nulls.is_valid(row)),
+        None => enumeration.texts(numbers, |_| true),
+    };
+    i32::try_from(data.len()).map_err(|_| ArrowError::OffsetOverflowError(data.len()))?;
+    // SAFETY: the data is names and digits one behind the other, and the offsets, which ascend and end below 2^31, lie
+    // where one ends and the next starts.
+    Ok(unsafe {
+        let offsets = OffsetBuffer::new_unchecked(starts.into());
+        StringArray::new_unchecked(offsets, Buffer::from_vec(data), nulls)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_bits() {
+        for length in 0..40 {
+            let bytes: Vec<u8> = (0..length).map(|index| u8::from(index % 3 == 0 || index % 7 == 1)).collect();
+            let bits: BooleanBuffer = bytes.iter().map(|byte| *byte != 0).collect();
+            assert_eq!(pack(&bytes), bits, "{bytes:?}");
         }
     }
-    let end = i32::try_from(data.len()).map_err(|_| ArrowError::OffsetOverflowError(data.len()))?;
-    starts.push(end);
-    let offsets = OffsetBuffer::new(starts.into());
-    // SAFETY: the data is names and digits one behind the other, and the offsets lie where one ends and the next starts.
-    Ok(unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(data), nulls) })
 }

@@ -5,7 +5,7 @@
 //!
 //! A value is written where its row is, into room that was made and zeroed beforehand. A row without a value therefore
 //! costs nothing: its zero, its empty string, or its empty list stands there already. Strings and lists are kept as
-//! lengths until the end for the same reason. What the wire had a value for is in [`Bits`] beside the values, and cutting
+//! lengths until the end for the same reason. What the wire had a value for is in [`Marks`] beside the values, and cutting
 //! a column back zeroes whatever a record that failed has left behind.
 
 use super::json;
@@ -13,9 +13,11 @@ use super::plan::{ColumnRef, Plan};
 use super::unchecked;
 
 /// Takes a vector and leaves an empty one with room for as much and a bit more: the next batch is most likely like the
-/// last one, and growing step by step copies.
+/// last ones, and growing step by step copies. A batch that is much shorter than others, as the last one before a pause
+/// is, does not count.
 pub fn replace_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = values.len() + values.len() / 8;
+    let (used, had) = (values.len(), values.capacity());
+    let room = if used < had / 4 { used + used / 8 } else { had.max(used + used / 8) };
     std::mem::replace(values, Vec::with_capacity(room))
 }
 
@@ -38,10 +40,13 @@ fn sum(counts: &[i32], rows: usize, used: usize) -> usize {
     counts.iter().take(used).skip(rows).map(|count| *count as usize).sum()
 }
 
-/// Where each of `rows` rows starts and the last one ends, from the rows' lengths. The batch is sealed before a sum
-/// reaches 2^31 (`Columns::fits`).
-fn starts(mut lengths: Vec<i32>, rows: usize) -> Vec<i32> {
+/// Where each of `rows` rows starts and the last one ends, from the rows' lengths, which come to `total`. The batch is
+/// sealed before that reaches 2^31 (`Columns::fits`).
+fn starts(mut lengths: Vec<i32>, rows: usize, total: usize) -> Vec<i32> {
     lengths.resize(rows + 1, 0);
+    if total == 0 {
+        return lengths;
+    }
     let mut start = 0;
     for length in &mut lengths {
         (*length, start) = (start, start + *length);
@@ -49,42 +54,45 @@ fn starts(mut lengths: Vec<i32>, rows: usize) -> Vec<i32> {
     lengths
 }
 
-/// A bitmap.
+/// Which rows the wire had a value for: a byte each, which is stored without a look at its neighbours. They become bits
+/// together with the column.
 #[derive(Debug, Default)]
-pub struct Bits {
-    pub words: Vec<u64>,
+pub struct Marks {
+    pub rows: Vec<u8>,
 }
 
-impl Bits {
+impl Marks {
     pub fn make_room(&mut self, rows: usize) {
-        make_room(&mut self.words, rows.div_ceil(64));
+        make_room(&mut self.rows, rows);
     }
 
-    /// Sets a row's bit; false if it was set. There must be room for the row.
+    /// Marks a row that there is room for.
     #[inline(always)]
-    pub fn set(&mut self, row: usize) -> bool {
-        let word = unchecked::slot(&mut self.words, row >> 6);
-        let bit = 1 << (row & 63);
-        let fresh = *word & bit == 0;
-        *word |= bit;
-        fresh
+    pub fn set(&mut self, row: usize) {
+        *unchecked::slot(&mut self.rows, row) = 1;
     }
 
+    /// Marks a row that there is room for; false if it was marked.
     #[inline(always)]
+    pub fn set_first(&mut self, row: usize) -> bool {
+        let mark = unchecked::slot(&mut self.rows, row);
+        let first = *mark == 0;
+        *mark = 1;
+        first
+    }
+
     pub fn get(&self, row: usize) -> bool {
-        self.words.get(row >> 6).is_some_and(|word| word >> (row & 63) & 1 != 0)
+        self.rows.get(row).is_some_and(|mark| *mark != 0)
     }
 
-    /// Clears the bits from `rows` on, of which those up to `used` may be set.
+    /// Clears the rows from `rows` on, of which those up to `used` may be marked.
     pub fn truncate(&mut self, rows: usize, used: usize) {
-        if let Some(word) = self.words.get_mut(rows >> 6) {
-            *word &= (1 << (rows & 63)) - 1;
-        }
-        zero(&mut self.words, (rows >> 6) + 1, used.div_ceil(64));
+        zero(&mut self.rows, rows, used);
     }
 
+    /// Bytes as bits.
     fn bytes(&self) -> usize {
-        self.words.len() * 8
+        self.rows.len().div_ceil(8)
     }
 }
 
@@ -92,7 +100,7 @@ impl Bits {
 #[derive(Debug)]
 pub struct Primitive<T> {
     pub values: Vec<T>,
-    pub present: Bits,
+    pub present: Marks,
     /// A row without a value is null; otherwise it has the default, or is null with its parent.
     pub nullable: bool,
     pub space: u32,
@@ -100,7 +108,7 @@ pub struct Primitive<T> {
 
 impl<T: Copy + Default> Primitive<T> {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Primitive { values: Vec::new(), present: Bits::default(), nullable, space }
+        Primitive { values: Vec::new(), present: Marks::default(), nullable, space }
     }
 
     fn make_room(&mut self, rows: usize) {
@@ -108,11 +116,11 @@ impl<T: Copy + Default> Primitive<T> {
         self.present.make_room(rows);
     }
 
-    /// Puts a value into a row that there is room for; false if the row had one, which is overwritten.
+    /// Puts a value into a row that there is room for, over the one that it may have.
     #[inline(always)]
-    pub fn put(&mut self, row: usize, value: T) -> bool {
+    pub fn put(&mut self, row: usize, value: T) {
         *unchecked::slot(&mut self.values, row) = value;
-        self.present.set(row)
+        self.present.set(row);
     }
 
     /// Puts a value into a row behind all others; makes the room.
@@ -136,7 +144,7 @@ pub struct Text {
     pub lengths: Vec<i32>,
     /// All values, in the order of rows.
     pub data: Vec<u8>,
-    pub present: Bits,
+    pub present: Marks,
     /// As in [`Primitive`].
     pub nullable: bool,
     pub utf8: bool,
@@ -149,7 +157,7 @@ pub struct Text {
 
 impl Text {
     pub fn new(space: u32, nullable: bool, utf8: bool) -> Self {
-        let (lengths, data, present) = (Vec::new(), Vec::new(), Bits::default());
+        let (lengths, data, present) = (Vec::new(), Vec::new(), Marks::default());
         Text { lengths, data, present, nullable, utf8, expansion: 1, space, checked: (0, 0) }
     }
 
@@ -162,7 +170,7 @@ impl Text {
     /// done, if it has one. [`unchecked::CHUNK`] bytes behind the value must be readable.
     #[inline(always)]
     pub fn put_from(&mut self, row: usize, buffer: &[u8], at: usize, length: usize) -> bool {
-        if !self.present.set(row) {
+        if !self.present.set_first(row) {
             return false;
         }
         *unchecked::slot(&mut self.lengths, row) = length as i32;
@@ -208,7 +216,7 @@ impl Text {
     pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>) {
         self.checked = (0, 0);
         self.lengths.truncate(rows);
-        (starts(replace_with_room(&mut self.lengths), rows), replace_with_room(&mut self.data))
+        (starts(replace_with_room(&mut self.lengths), rows, self.data.len()), replace_with_room(&mut self.data))
     }
 
     /// Whether every value of `rows` rows since the last check is UTF-8; only then is the check remembered.
@@ -235,7 +243,7 @@ impl Text {
 /// A struct: where it is present.
 #[derive(Debug)]
 pub struct Struct {
-    pub present: Bits,
+    pub present: Marks,
     /// False for an element of a list or a value of a map, which is always present.
     pub nullable: bool,
     pub space: u32,
@@ -243,7 +251,7 @@ pub struct Struct {
 
 impl Struct {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Struct { present: Bits::default(), nullable, space }
+        Struct { present: Marks::default(), nullable, space }
     }
 }
 
@@ -276,7 +284,7 @@ impl List {
     pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, usize) {
         self.room = 0;
         self.counts.truncate(rows);
-        (starts(replace_with_room(&mut self.counts), rows), std::mem::take(&mut self.elements))
+        (starts(replace_with_room(&mut self.counts), rows, self.elements), std::mem::take(&mut self.elements))
     }
 }
 
@@ -388,7 +396,7 @@ impl Columns {
     /// Marks a struct present in a row; false if it was already.
     #[inline(always)]
     pub fn touch(&mut self, structure: usize, row: usize) -> bool {
-        unchecked::slot(&mut self.structs, structure).present.set(row)
+        unchecked::slot(&mut self.structs, structure).present.set_first(row)
     }
 
     /// Whether the wire had a value for the row of this column, yet.

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use super::columns::{Columns, List, Oneof, Primitive, Struct, Text};
 use super::enums::Enumeration;
 use super::json;
-use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root};
+use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root, Step};
 use super::wire;
 use crate::schema::mapping::{Column, Leaf, Mapping, Shape, Unit};
 use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, MessageId, Pool, Presence};
@@ -250,6 +250,10 @@ impl Compiler<'_> {
         if table.len() == primary {
             table.push(Field { next: primary as u16, ..end() });
             names.push("".into());
+        }
+        let home = self.plan.nodes.len() as u32;
+        for (field, index) in table.iter_mut().zip(0..) {
+            (field.home, field.index, field.step) = (home, index, Step::new(field.op, field.element));
         }
         let mut tags: Vec<(u32, u16)> = table
             .iter()
@@ -541,6 +545,7 @@ fn end() -> Field {
         tag: u64::MAX,
         mask: u64::MAX,
         tag_bytes: 0,
+        step: Step::Other,
         op: Op::End,
         element: Op::End,
         inner: Op::End,
@@ -551,6 +556,8 @@ fn end() -> Field {
         list: 0,
         node: 0,
         number: 0,
+        home: 0,
+        index: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `_kafka` struct: where a row comes from. Never null; its fields are as mapping version 1 lists them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -20,7 +21,7 @@ const TOPIC_BYTES_MAX: usize = 249;
 const FIELDS: [&str; 8] =
     ["topic", "partition", "offset", "timestamp", "timestamp_type", "key", "headers", "schema_id"];
 
-/// `_kafka` under construction; also the quarantine table's.
+/// `_kafka` under construction.
 #[derive(Debug)]
 pub struct KafkaColumns {
     fields: Fields,
@@ -75,44 +76,62 @@ impl KafkaColumns {
         self.offset.len()
     }
 
-    /// Appends a row for a record.
+    /// Appends a row for each of these records.
     ///
     /// A timestamp of −1 is none, and its type null with it; one whose microseconds do not fit 64 bits is null. A
     /// header's name that is not UTF-8, which Kafka's protocol forbids, has its faulty bytes replaced by U+FFFD.
-    /// `schema_id` is what the record's frame says.
-    #[inline(always)]
-    pub fn append(&mut self, batch: &RawBatch, record: &RawRecord, schema_id: Option<i32>) {
-        let row = self.offset.len();
-        self.offset.push(record.offset);
-        let timestamp_type =
-            if record.timestamp_ms == -1 { TimestampType::NotAvailable } else { record.timestamp_type };
+    pub fn append(&mut self, batch: &RawBatch, records: Range<usize>) {
+        let records = &batch.records[records];
+        let first = self.rows();
+        self.offset.extend(records.iter().map(|record| record.offset));
+        let mut overflows = false;
+        self.timestamp.extend(records.iter().map(|record| {
+            let (micros, overflow) = record.timestamp_ms.overflowing_mul(1000);
+            overflows |= overflow;
+            if overflow { 0 } else { micros }
+        }));
+        if overflows {
+            let rows = records.iter().zip(first..);
+            let rows = rows.filter(|(record, _)| record.timestamp_ms.checked_mul(1000).is_none());
+            self.timestamp_overflows.extend(rows.map(|(_, row)| row));
+        }
+        let mut rest = records;
+        while let Some(record) = rest.first() {
+            let timestamp_type = timestamp_type(record);
+            let same = rest.iter().position(|record| self::timestamp_type(record) != timestamp_type);
+            rest = &rest[same.unwrap_or(rest.len())..];
+            self.append_origin(batch, timestamp_type, first + records.len() - rest.len());
+        }
+        for (row, record) in (first..).zip(records) {
+            if let Some(key) = record.key {
+                self.key.push(row, batch.bytes(key));
+            }
+            if record.headers.start < record.headers.end {
+                self.append_headers(row, batch, record);
+            }
+        }
+    }
+
+    /// What all rows up to `end` since the last such call have in common.
+    fn append_origin(&mut self, batch: &RawBatch, timestamp_type: TimestampType, end: usize) {
         match self.origins.last_mut() {
             Some(origin)
                 if Arc::ptr_eq(&origin.topic, &batch.topic)
                     && origin.partition == batch.partition
                     && origin.timestamp_type == timestamp_type =>
             {
-                origin.end = row + 1;
+                origin.end = end;
             }
             _ => {
                 let (topic, partition) = (batch.topic.clone(), batch.partition);
-                self.origins.push(Origin { topic, partition, timestamp_type, end: row + 1 });
+                self.origins.push(Origin { topic, partition, timestamp_type, end });
             }
         }
-        let micros = record.timestamp_ms.checked_mul(1000);
-        self.timestamp.push(micros.unwrap_or_default());
-        if micros.is_none() {
-            self.timestamp_overflows.push(row);
-        }
-        if let Some(key) = record.key {
-            self.key.push(row, batch.bytes(key));
-        }
-        if record.headers.start < record.headers.end {
-            self.append_headers(row, batch, record);
-        }
-        if let Some(id) = schema_id {
-            self.schema_id.push(row, id);
-        }
+    }
+
+    /// What a record's frame says, for the row that it becomes.
+    pub fn put_schema_id(&mut self, row: usize, id: i32) {
+        self.schema_id.push(row, id);
     }
 
     #[inline(never)]
@@ -129,8 +148,9 @@ impl KafkaColumns {
         }
     }
 
-    pub(super) fn truncate(&mut self, rows: usize) {
-        let (used, elements) = (self.rows(), self.headers.elements);
+    /// Cuts back to `rows` of `used` rows, of which the last ones may lack where they come from.
+    pub(super) fn truncate(&mut self, rows: usize, used: usize) {
+        let elements = self.headers.elements;
         self.offset.truncate(rows);
         self.timestamp.truncate(rows);
         while self.timestamp_overflows.last().is_some_and(|row| *row >= rows) {
@@ -234,6 +254,11 @@ impl KafkaColumns {
     }
 }
 
+/// A timestamp of −1 is none.
+fn timestamp_type(record: &RawRecord) -> TimestampType {
+    if record.timestamp_ms == -1 { TimestampType::NotAvailable } else { record.timestamp_type }
+}
+
 /// Strings of which many in a row are equal.
 struct Runs {
     offsets: Vec<i32>,
@@ -256,8 +281,8 @@ impl Runs {
 
     fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
         let data = Buffer::from_vec(self.data.into_bytes());
-        // SAFETY: the data is a `String`, and the offsets, checked to ascend, lie between the values that it was made
-        // of.
-        unsafe { StringArray::new_unchecked(OffsetBuffer::new(self.offsets.into()), data, nulls) }
+        // SAFETY: the data is a `String`, and the offsets, which `append` makes ascend and stay below 2^31, lie between the
+        // values that it was made of.
+        unsafe { StringArray::new_unchecked(OffsetBuffer::new_unchecked(self.offsets.into()), data, nulls) }
     }
 }

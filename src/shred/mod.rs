@@ -28,7 +28,6 @@ mod well_known;
 mod wire;
 
 pub use frame::Framing;
-pub use kafka::KafkaColumns;
 pub use plan::Error;
 pub use rebuild::rebuild;
 pub use shredder::{Options, Shredder, Tombstones};

@@ -155,6 +155,69 @@ impl Op {
     }
 }
 
+/// What the interpreter's loop does with a field: an op that it does itself, or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Bool,
+    Int32,
+    Sint32,
+    Int64,
+    Sint64,
+    Uint32,
+    Uint64,
+    Fixed32,
+    Sfixed32,
+    Float,
+    Fixed64,
+    Sfixed64,
+    Double,
+    /// A string or bytes.
+    Text,
+    /// A message of its own columns.
+    Message,
+    /// The same, an element of a list.
+    Element,
+    /// The same, a member of a oneof.
+    Member,
+    /// Elements one by one that are no messages of their own columns.
+    Repeated,
+    Packed,
+    Map,
+    /// A message that is one value of a column.
+    Leaf,
+    /// One value of a rarer op.
+    Other,
+}
+
+impl Step {
+    pub fn new(op: Op, element: Op) -> Step {
+        match (op, element) {
+            (Op::Bool, _) => Step::Bool,
+            (Op::Int32 | Op::EnumOpen, _) => Step::Int32,
+            (Op::Sint32, _) => Step::Sint32,
+            (Op::Int64, _) => Step::Int64,
+            (Op::Sint64, _) => Step::Sint64,
+            (Op::Uint32, _) => Step::Uint32,
+            (Op::Uint64, _) => Step::Uint64,
+            (Op::Fixed32, _) => Step::Fixed32,
+            (Op::Sfixed32, _) => Step::Sfixed32,
+            (Op::Float, _) => Step::Float,
+            (Op::Fixed64, _) => Step::Fixed64,
+            (Op::Sfixed64, _) => Step::Sfixed64,
+            (Op::Double, _) => Step::Double,
+            (Op::String | Op::Bytes, _) => Step::Text,
+            (Op::Message, _) => Step::Message,
+            (Op::Repeated, Op::Message) => Step::Element,
+            (Op::Member, Op::Message) => Step::Member,
+            (Op::Repeated, _) => Step::Repeated,
+            (Op::Packed, _) => Step::Packed,
+            (Op::Map, _) => Step::Map,
+            (op, _) if op.is_leaf_message() => Step::Leaf,
+            _ => Step::Other,
+        }
+    }
+}
+
 /// One way to write a field on the wire. A repeated scalar has two of them: packed and one by one.
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -162,6 +225,8 @@ pub struct Field {
     pub tag: u64,
     pub mask: u64,
     pub tag_bytes: u8,
+    /// Follows from `op` and `element`.
+    pub step: Step,
     pub op: Op,
     /// Of an element, or of a member of a oneof; otherwise as `op`.
     pub element: Op,
@@ -180,6 +245,9 @@ pub struct Field {
     /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`]; of JSON, its type.
     pub node: u32,
     pub number: u32,
+    /// The node that it is a field of, and its index there.
+    pub home: u32,
+    pub index: u16,
 }
 
 impl Field {

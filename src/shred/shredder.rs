@@ -1,6 +1,7 @@
 //! Batches of records in, record batches out.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
@@ -12,8 +13,8 @@ use super::frame::{Framed, Framing, Misframed, Unframe};
 use super::kafka::KafkaColumns;
 use super::normalize::{Fault, normalize};
 use super::plan::{Error, Plan};
-use super::run::{Refusal, Run, Stop};
-use super::wire::PADDING;
+use super::run::{Frame, Refusal, Run, Stop};
+use super::wire::{DEPTH_MAX, PADDING};
 use crate::batch::{RawBatch, Reject, RejectCode};
 use crate::schema::mapping::Mapping;
 
@@ -42,7 +43,7 @@ const CAREFUL_BLOCKS: u32 = 16;
 
 /// Turns the records of one topic into rows of one table.
 pub struct Shredder {
-    plan: Plan,
+    plan: Arc<Plan>,
     columns: Columns,
     kafka: KafkaColumns,
     raw: Text,
@@ -77,7 +78,7 @@ impl Shredder {
             return Err(Error::Mismatch { path: "_raw".into(), what: "the table does not end in _kafka, _raw".into() });
         }
         Ok(Shredder {
-            plan,
+            plan: plan.into(),
             columns,
             kafka: KafkaColumns::new(kafka.data_type())?,
             raw: Text::new(0, true, false),
@@ -166,9 +167,19 @@ impl Shredder {
     /// Appends some of a batch's records.
     fn block(&mut self, batch: &RawBatch, records: Range<usize>, rejects: &mut Vec<Reject>) {
         let (rows, rejected) = (self.rows, rejects.len());
+        let plan = self.plan.clone();
+        let mut frames = Vec::with_capacity(DEPTH_MAX as usize);
         self.columns.make_room(rows + records.len());
         if self.careful == 0 {
-            records.clone().for_each(|index| self.record(batch, index, rejects));
+            // Records that became rows, one behind the other.
+            let mut first = records.start;
+            for index in records.clone() {
+                if !self.record(&plan, &mut frames, batch, index, rejects) {
+                    self.kafka.append(batch, first..index);
+                    first = index + 1;
+                }
+            }
+            self.kafka.append(batch, first..records.end);
             if self.columns.check_utf8(self.rows).is_ok() {
                 return;
             }
@@ -181,7 +192,10 @@ impl Shredder {
         }
         for index in records {
             let rows = self.rows;
-            self.record(batch, index, rejects);
+            if !self.record(&plan, &mut frames, batch, index, rejects) {
+                continue;
+            }
+            self.kafka.append(batch, index..index + 1);
             if let Err(text) = self.columns.check_utf8(self.rows) {
                 self.truncate(rows);
                 self.careful = CAREFUL_BLOCKS;
@@ -208,16 +222,24 @@ impl Shredder {
         self.seal();
     }
 
+    /// Puts a record into the next row, but for where it comes from; false if it is none.
     #[inline(always)]
-    fn record(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
+    fn record<'a>(
+        &mut self,
+        plan: &'a Plan,
+        frames: &mut Vec<Frame<'a>>,
+        batch: &RawBatch,
+        index: usize,
+        rejects: &mut Vec<Reject>,
+    ) -> bool {
         let record = &batch.records[index];
         let Some(value) = record.value else {
-            if self.tombstones_are == Tombstones::Row {
+            let row = self.tombstones_are == Tombstones::Row;
+            if row {
                 self.tombstones.push(self.rows);
-                self.kafka.append(batch, record, None);
                 self.rows += 1;
             }
-            return;
+            return row;
         };
         let (start, end) = (value.start as usize, value.end as usize);
         let padded;
@@ -234,21 +256,26 @@ impl Shredder {
                 Ok(framed) => framed,
                 Err(misframed) => {
                     let Misframed { code, detail, schema_id } = misframed;
-                    return rejects.push(Reject { record: index, code, detail, schema_id });
+                    rejects.push(Reject { record: index, code, detail, schema_id });
+                    return false;
                 }
             },
         };
-        match self.shred(buffer, framed.start, framed.end) {
+        match self.shred(plan, frames, buffer, framed.start, framed.end) {
             Ok(raw) => {
                 if raw {
                     self.raw.push(self.rows, batch.bytes(value));
                 }
-                self.kafka.append(batch, record, framed.schema_id);
+                if let Some(id) = framed.schema_id {
+                    self.kafka.put_schema_id(self.rows, id);
+                }
                 self.rows += 1;
+                true
             }
             Err(fault) => {
                 self.columns.truncate(self.rows, self.rows + 1);
                 rejects.push(Reject { schema_id: framed.schema_id, ..reject(index, fault) });
+                false
             }
         }
     }
@@ -264,21 +291,35 @@ impl Shredder {
 
     /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
     #[inline(always)]
-    fn shred(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
-        let mut run = Run::new(&self.plan, &mut self.columns, buffer);
+    fn shred<'a>(
+        &mut self,
+        plan: &'a Plan,
+        frames: &mut Vec<Frame<'a>>,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+    ) -> Result<bool, Fault> {
+        let mut run = Run::new(plan, &mut self.columns, frames, buffer);
         match (run.record(start, end, self.rows), run.refusal) {
             (Ok(()), None) => Ok(run.raw),
-            (Ok(()), Some(refusal)) if !run.overwritten => Err(self.fault(refusal)),
-            _ => self.shred_plain_form(buffer, start, end),
+            // What is refused may be a value that another one has overwritten.
+            _ => self.shred_plain_form(plan, frames, buffer, start, end),
         }
     }
 
     /// The same for a message that the interpreter does not take as it stands.
     #[inline(never)]
-    fn shred_plain_form(&mut self, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
+    fn shred_plain_form<'a>(
+        &mut self,
+        plan: &'a Plan,
+        frames: &mut Vec<Frame<'a>>,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+    ) -> Result<bool, Fault> {
         self.columns.truncate(self.rows, self.rows + 1);
-        let plain = normalize(&self.plan, buffer, start, end)?;
-        let mut run = Run::new(&self.plan, &mut self.columns, &plain.buffer);
+        let plain = normalize(plan, buffer, start, end)?;
+        let mut run = Run::new(plan, &mut self.columns, frames, &plain.buffer);
         let fault = match (run.record(0, plain.end, self.rows), run.refusal) {
             (Ok(()), None) => return Ok(run.raw || plain.raw),
             (Ok(()), Some(refusal)) => self.fault(refusal),
@@ -298,7 +339,7 @@ impl Shredder {
     fn truncate(&mut self, rows: usize) {
         let used = std::mem::replace(&mut self.rows, rows);
         self.columns.truncate(rows, used);
-        self.kafka.truncate(rows);
+        self.kafka.truncate(rows, used);
         self.raw.truncate(rows, used);
         self.tombstones.truncate(self.tombstones.partition_point(|row| *row < rows));
     }

@@ -3,6 +3,8 @@
 //! Each function states what its caller must see to, and checks it in debug builds; the tests of columns, wire
 //! format and this module run under Miri (`just miri`).
 
+use std::marker::PhantomData;
+
 /// A readable copy of `N` bytes at `at`, which must lie inside the buffer.
 #[inline(always)]
 pub fn load<const N: usize>(buffer: &[u8], at: usize) -> [u8; N] {
@@ -22,13 +24,54 @@ pub fn slot<T>(slots: &mut [T], index: usize) -> &mut T {
     unsafe { slots.get_unchecked_mut(index) }
 }
 
-/// The field at an index that the plan has.
+/// What a table of the plan's has at an index.
 #[inline(always)]
-pub fn get<T>(fields: &[T], index: usize) -> &T {
-    debug_assert!(index < fields.len(), "field {index} of {}", fields.len());
-    // SAFETY: a node has at least its end, which is where the first guess points if there is no more; `Plan::compile`
-    // makes `next` and the tables of tags from the indexes of the node's own fields.
-    unsafe { fields.get_unchecked(index) }
+pub fn get<T>(table: &[T], index: usize) -> &T {
+    debug_assert!(index < table.len(), "{index} of {}", table.len());
+    // SAFETY: `Plan::compile` makes the indexes of nodes when it pushes these, `next` and the tables of tags from the
+    // indexes of the node's own fields, of which there is at least the end, and `dense` at least 128 entries long, one
+    // for each tag of a byte. A map's entry has a key and a value.
+    unsafe { table.get_unchecked(index) }
+}
+
+/// A place in a table of fields that ends in a mark, from which one can step on.
+#[derive(Debug)]
+pub struct Place<'a, T> {
+    at: *const T,
+    table: PhantomData<&'a [T]>,
+}
+
+impl<T> Clone for Place<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Place<'_, T> {}
+
+impl<'a, T> Place<'a, T> {
+    /// The place of an index that the table has.
+    #[inline(always)]
+    pub fn new(table: &'a [T], index: usize) -> Self {
+        debug_assert!(index < table.len(), "field {index} of {}", table.len());
+        // SAFETY: as in `get`.
+        Place { at: unsafe { table.as_ptr().add(index) }, table: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn get(self) -> &'a T {
+        // SAFETY: the table is borrowed for as long, and the place is one of its own: `new` made it from an index that
+        // exists, and `next` goes no further than the mark.
+        unsafe { &*self.at }
+    }
+
+    /// The place behind that of a field which stands before the table's mark.
+    #[inline(always)]
+    pub fn next(self) -> Self {
+        // SAFETY: the interpreter steps on only from fields that it has just read by their first encoding. All of these
+        // stand before their node's end, which matches no tag.
+        Place { at: unsafe { self.at.add(1) }, table: PhantomData }
+    }
 }
 
 /// Bytes that [`append`] copies at a time, and may read behind a value.
@@ -73,6 +116,13 @@ fn grow(data: &mut Vec<u8>, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_from_place_to_place() {
+        let table = [1, 2, 3];
+        let place = Place::new(&table, 1);
+        assert_eq!((*place.get(), *place.next().get()), (2, 3));
+    }
 
     #[test]
     fn appends_values_of_any_length() {

@@ -46,6 +46,9 @@ pub fn varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
     if word & 0x80 == 0 {
         return Some((word & 0x7f, at + 1));
     }
+    if word & 0x8000 == 0 {
+        return Some((word & 0x7f | word >> 1 & 0x3f80, at + 2));
+    }
     let stops = !word & 0x8080_8080_8080_8080;
     if stops == 0 {
         return varint_long(buffer, at);

@@ -1,0 +1,210 @@
+//! Messages that are one value of a column: well-known types, and messages that become JSON.
+
+use super::{Columns, Run, Stop, ok, varint};
+use crate::batch::RejectCode;
+use crate::shred::json;
+use crate::shred::plan::{ColumnRef, Field, Op};
+use crate::shred::well_known;
+use crate::shred::wire::{self, DEPTH_MAX};
+
+impl<'a> Run<'a, '_> {
+    /// A message that is one value of a column; the position behind it.
+    #[inline(never)]
+    pub(super) fn leaf(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<usize> {
+        let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
+        self.leaf_field(field, op, start, stop, row, depth)?;
+        Some(stop)
+    }
+
+    /// A field whose message is `buffer[at..end]`, with `depth` messages around the field.
+    #[inline(always)]
+    pub(super) fn leaf_field(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<()> {
+        if depth >= DEPTH_MAX {
+            return self.stop(Stop::Malformed(RejectCode::TooDeep));
+        }
+        if self.columns.touched(field.value_column(), row) {
+            return self.stop(Stop::Irregular);
+        }
+        self.leaf_message(field, op, at, end, row, depth + 1)
+    }
+
+    #[inline(never)]
+    pub(super) fn leaf_message(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<()> {
+        let column = field.column as usize;
+        match op {
+            Op::Timestamp | Op::Duration => {
+                let [seconds, nanos, _] = self.numbers(at, end, depth, 2)?;
+                let (seconds, nanos) = (seconds as i64, nanos as i32);
+                let micros = if op == Op::Timestamp {
+                    well_known::timestamp(seconds, nanos)
+                } else {
+                    well_known::duration(seconds, nanos)
+                };
+                let micros = match micros {
+                    Ok((micros, cut)) if field.inner == Op::Millis => {
+                        self.raw |= cut || micros.rem_euclid(1000) != 0;
+                        micros.div_euclid(1000)
+                    }
+                    Ok((micros, cut)) => {
+                        self.raw |= cut;
+                        micros
+                    }
+                    Err(well_known::OutOfRange) => {
+                        self.refuse(field, RejectCode::OutOfRange);
+                        0
+                    }
+                };
+                self.columns.i64s[column].put(row, micros);
+            }
+            Op::Date => {
+                let [year, month, day] = self.numbers(at, end, depth, 3)?;
+                let days = well_known::date(year as i32, month as i32, day as i32);
+                self.raw |= days.is_none();
+                self.columns.i32s[column].put(row, days.unwrap_or(well_known::NO_DATE));
+            }
+            Op::Json => self.json(field, at, end, row, depth)?,
+            _ => self.wrapper(field, at, end, row, depth)?,
+        }
+        Some(())
+    }
+
+    /// A message that is text.
+    #[inline(never)]
+    pub(super) fn json(&mut self, field: &Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let Columns { texts, scratch, .. } = &mut *self.columns;
+        let text = &mut texts[field.column as usize];
+        let start = text.data.len();
+        let (types, span) = (&self.plan.json, (at, end));
+        match json::write(types, field.node, self.buffer, span, depth, scratch, &mut text.data) {
+            Ok(written) => {
+                text.finish(row, start);
+                self.raw |= written.raw;
+                if let Some(code) = written.refused {
+                    self.refuse(field, code);
+                }
+                Some(())
+            }
+            Err(code) => {
+                text.data.truncate(start);
+                self.stop(Stop::Malformed(code))
+            }
+        }
+    }
+
+    /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.
+    #[inline(always)]
+    fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Option<[u64; 3]> {
+        let mut numbers = [0; 3];
+        // As writers write them: by number, in tags of one byte.
+        for (number, tag) in numbers[..count as usize].iter_mut().zip([0x08, 0x10, 0x18]) {
+            if at < end && wire::load8(self.buffer, at) & 0xff == tag {
+                (*number, at) = varint!(self, at + 1, end);
+            }
+        }
+        while at < end {
+            let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
+            let number = tag >> 3;
+            if tag & 7 == wire::VARINT && number <= count {
+                (numbers[number as usize - 1], at) = varint!(self, next, end);
+            } else {
+                self.raw = true;
+                at = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
+            }
+        }
+        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(numbers) }
+    }
+
+    /// The last value of a wrapper, or its type's default.
+    fn wrapper(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let expected = 1 << 3 | field.inner.wire();
+        if at == end {
+            self.columns.put_default(field.value_column(), row);
+            return Some(());
+        }
+        // As writers write it: the value alone.
+        if wire::load8(self.buffer, at) & 0xff == u64::from(expected) {
+            let next = ok!(self, wire::skip(self.buffer, at + 1, end, expected, depth));
+            if next == end {
+                return self.value(field, field.inner, at + 1, end, row, depth).map(|_| ());
+            }
+        }
+        self.odd_wrapper(field, expected, at, end, row, depth)
+    }
+
+    /// One with other fields, or with its value more than once.
+    #[inline(never)]
+    fn odd_wrapper(
+        &mut self,
+        field: &'a Field,
+        expected: u32,
+        mut at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<()> {
+        let mut last = None;
+        while at < end {
+            let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
+            let stop = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
+            if tag != expected {
+                self.raw = true;
+            } else if let Some(before) = last.replace(next)
+                && field.inner == Op::String
+            {
+                // Overwritten, but a parser has read it.
+                let (start, stop) = ok!(self, wire::length(self.buffer, before, end));
+                if simdutf8::basic::from_utf8(&self.buffer[start..stop]).is_err() {
+                    return self.stop(Stop::Malformed(RejectCode::InvalidUtf8));
+                }
+            }
+            at = stop;
+        }
+        match last {
+            // A wrapper's value is a scalar.
+            Some(at) => self.value(field, field.inner, at, end, row, depth).map(|_| ()),
+            None => {
+                self.columns.put_default(field.value_column(), row);
+                Some(())
+            }
+        }
+    }
+}
+
+impl Columns {
+    fn put_default(&mut self, column: ColumnRef, row: usize) {
+        match column {
+            ColumnRef::Bool(index) => self.bools[index as usize].put(row, 0),
+            ColumnRef::I32(index) => self.i32s[index as usize].put(row, 0),
+            ColumnRef::I64(index) => self.i64s[index as usize].put(row, 0),
+            ColumnRef::I128(index) => self.i128s[index as usize].put(row, 0),
+            ColumnRef::F32(index) => self.f32s[index as usize].put(row, 0.0),
+            ColumnRef::F64(index) => self.f64s[index as usize].put(row, 0.0),
+            ColumnRef::Text(index) => self.texts[index as usize].push(row, b""),
+            ColumnRef::Struct(_) | ColumnRef::List(_) => {}
+        }
+    }
+}

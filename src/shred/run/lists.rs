@@ -1,0 +1,66 @@
+//! Lists whose elements have a tag each.
+
+use super::{Run, Stop, of_scalar, varint};
+use crate::shred::plan::{Field, Op};
+use crate::shred::wire;
+
+impl<'a> Run<'a, '_> {
+    /// Elements one by one, as long as the same tag follows; the position behind them.
+    #[inline(never)]
+    pub(super) fn repeated(
+        &mut self,
+        field: &'a Field,
+        mut at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<usize> {
+        let list = field.list as usize;
+        macro_rules! elements {
+            ($value:expr) => {
+                loop {
+                    let element = self.columns.element(list, row);
+                    at = $value(&mut *self, at, element)?;
+                    if !self.follows(field, at, end) {
+                        return Some(at);
+                    }
+                    at += field.tag_bytes as usize;
+                }
+            };
+        }
+        if field.element == Op::EnumClosed {
+            return self.closed_elements(field, at, end, row);
+        }
+        of_scalar!(
+            field.element,
+            |op| elements!(|run: &mut Self, at, element| run.scalar(field, op, at, end, element)),
+            elements!(|run: &mut Self, at, element| run.value(field, field.element, at, end, element, depth))
+        )
+    }
+
+    /// Whether the field's tag comes next.
+    #[inline(always)]
+    pub(super) fn follows(&self, field: &Field, at: usize, end: usize) -> bool {
+        at < end && (wire::load8(self.buffer, at) ^ field.tag) & field.mask == 0
+    }
+
+    /// The same for a closed enumeration, of which a number without a name is an unknown field, not an element.
+    fn closed_elements(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize) -> Option<usize> {
+        let plan = self.plan;
+        let names = &plan.enums[field.node as usize];
+        loop {
+            let (value, next) = varint!(self, at, end);
+            if names.has(value as i32) {
+                let element = self.columns.element(field.list as usize, row);
+                self.columns.i32s[field.column as usize].put(element, value as i32);
+            } else {
+                self.raw = true;
+            }
+            at = next;
+            if !self.follows(field, at, end) {
+                return Some(at);
+            }
+            at += field.tag_bytes as usize;
+        }
+    }
+}
