@@ -99,7 +99,9 @@ impl Text {
         Ok(match data_type {
             DataType::LargeBinary => {
                 let offsets: Vec<i64> = offsets.iter().copied().map(i64::from).collect();
-                Arc::new(LargeBinaryArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?)
+                // SAFETY: as they ascended before.
+                let offsets = unsafe { OffsetBuffer::new_unchecked(offsets.into()) };
+                Arc::new(LargeBinaryArray::try_new(offsets, data, nulls)?)
             }
             _ => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
         })

@@ -356,27 +356,27 @@ impl Columns {
     /// Adds an element to a list's row, which must be its last one; the element is a row of its own space.
     #[inline(always)]
     pub fn element(&mut self, list: usize, row: usize) -> usize {
-        self.elements(list, row, 1)
-    }
-
-    /// Adds `count` elements; the first of them.
-    #[inline(always)]
-    pub fn elements(&mut self, list: usize, row: usize, count: usize) -> usize {
-        let first = self.reserve(list, count);
-        let list = unchecked::slot(&mut self.lists, list);
-        list.elements = first + count;
-        *unchecked::slot(&mut list.counts, row) += count as i32;
-        first
+        let element = self.reserve(list, 1);
+        self.add_reserved(list, row, 1);
+        element
     }
 
     /// Makes room for so many more elements; the first of them.
     #[inline(always)]
     pub fn reserve(&mut self, list: usize, count: usize) -> usize {
-        let first = self.lists[list].elements;
-        if self.lists[list].room - first < count {
-            self.make_room_for_elements(list, first + count);
+        let List { elements, room, .. } = *unchecked::slot(&mut self.lists, list);
+        if room - elements < count {
+            self.make_room_for_elements(list, elements + count);
         }
-        first
+        elements
+    }
+
+    /// Adds so many of the elements that room was made for.
+    #[inline(always)]
+    pub fn add_reserved(&mut self, list: usize, row: usize, count: usize) {
+        let list = unchecked::slot(&mut self.lists, list);
+        list.elements += count;
+        *unchecked::slot(&mut list.counts, row) += count as i32;
     }
 
     #[cold]

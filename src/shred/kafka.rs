@@ -82,32 +82,39 @@ impl KafkaColumns {
     /// header's name that is not UTF-8, which Kafka's protocol forbids, has its faulty bytes replaced by U+FFFD.
     pub fn append(&mut self, batch: &RawBatch, records: Range<usize>) {
         let records = &batch.records[records];
+        let Some(common) = records.first().map(timestamp_type) else { return };
         let first = self.rows();
-        self.offset.extend(records.iter().map(|record| record.offset));
-        let mut overflows = false;
+        let (mut differs, mut has_more, mut overflows) = (false, false, false);
+        self.offset.extend(records.iter().map(|record| {
+            differs |= timestamp_type(record) != common;
+            has_more |= record.key.is_some() | (record.headers.start < record.headers.end);
+            record.offset
+        }));
         self.timestamp.extend(records.iter().map(|record| {
             let (micros, overflow) = record.timestamp_ms.overflowing_mul(1000);
             overflows |= overflow;
             if overflow { 0 } else { micros }
         }));
+        if differs {
+            for (row, record) in (first..).zip(records) {
+                self.append_origin(batch, timestamp_type(record), row + 1);
+            }
+        } else {
+            self.append_origin(batch, common, first + records.len());
+        }
         if overflows {
             let rows = records.iter().zip(first..);
             let rows = rows.filter(|(record, _)| record.timestamp_ms.checked_mul(1000).is_none());
             self.timestamp_overflows.extend(rows.map(|(_, row)| row));
         }
-        let mut rest = records;
-        while let Some(record) = rest.first() {
-            let timestamp_type = timestamp_type(record);
-            let same = rest.iter().position(|record| self::timestamp_type(record) != timestamp_type);
-            rest = &rest[same.unwrap_or(rest.len())..];
-            self.append_origin(batch, timestamp_type, first + records.len() - rest.len());
-        }
-        for (row, record) in (first..).zip(records) {
-            if let Some(key) = record.key {
-                self.key.push(row, batch.bytes(key));
-            }
-            if record.headers.start < record.headers.end {
-                self.append_headers(row, batch, record);
+        if has_more {
+            for (row, record) in (first..).zip(records) {
+                if let Some(key) = record.key {
+                    self.key.push(row, batch.bytes(key));
+                }
+                if record.headers.start < record.headers.end {
+                    self.append_headers(row, batch, record);
+                }
             }
         }
     }

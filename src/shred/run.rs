@@ -151,6 +151,16 @@ impl<'a, 'b> Run<'a, 'b> {
         let outermost = self.frames.len();
         let mut node = unchecked::get(&plan.nodes, node as usize);
         let mut expected = Place::new(&node.fields, 0);
+        // Leaves the message for one inside of it.
+        macro_rules! enter {
+            ($field:ident, $start:ident, $stop:ident, $row:ident, $after:expr) => {{
+                self.frames.push(Frame { node, expected: $after, end, row });
+                node = unchecked::get(&plan.nodes, $field.node as usize);
+                expected = Place::new(&node.fields, 0);
+                (at, end, row, depth) = ($start, $stop, $row, depth + 1);
+                continue;
+            }};
+        }
         loop {
             while at < end {
                 let word = wire::load8(buffer, at);
@@ -187,27 +197,25 @@ impl<'a, 'b> Run<'a, 'b> {
                     Step::Sfixed64 => self.scalar(field, Op::Sfixed64, at, end, row)?,
                     Step::Double => self.scalar(field, Op::Double, at, end, row)?,
                     Step::Text => self.scalar(field, Op::String, at, end, row)?,
-                    Step::Message | Step::Element | Step::Member => {
-                        let (start, stop) = ok!(self, wire::length(buffer, at, end));
-                        if depth >= DEPTH_MAX {
-                            return self.stop(Stop::Malformed(RejectCode::TooDeep));
-                        }
-                        let (inner, after) = match field.step {
-                            // Most likely another element comes next.
-                            Step::Element => (self.columns.element(field.list as usize, row), expected),
-                            _ => (row, expected.next()),
-                        };
-                        if field.step == Step::Member && !self.choose(field, row)
-                            || !self.columns.touch(field.column as usize, inner)
-                        {
+                    Step::Message => {
+                        let (start, stop) = ok!(self, self.length(at, end, depth));
+                        if !self.columns.touch(field.column as usize, row) {
                             return self.stop(Stop::Irregular);
                         }
-                        self.frames.push(Frame { node, expected: after, end, row });
-                        node = unchecked::get(&plan.nodes, field.node as usize);
-                        expected = Place::new(&node.fields, 0);
-                        (end, row, depth) = (stop, inner, depth + 1);
-                        at = start;
-                        continue;
+                        enter!(field, start, stop, row, expected.next());
+                    }
+                    Step::Member => {
+                        let (start, stop) = ok!(self, self.length(at, end, depth));
+                        if !self.choose(field, row) || !self.columns.touch(field.column as usize, row) {
+                            return self.stop(Stop::Irregular);
+                        }
+                        enter!(field, start, stop, row, expected.next());
+                    }
+                    Step::Element => {
+                        let (start, stop) = ok!(self, self.length(at, end, depth));
+                        let element = self.columns.element(field.list as usize, row);
+                        // Most likely another element comes next.
+                        enter!(field, start, stop, element, expected);
                     }
                     Step::Repeated | Step::Packed | Step::Map | Step::Leaf | Step::Other => {
                         at = match field.step {
@@ -236,6 +244,12 @@ impl<'a, 'b> Run<'a, 'b> {
             (node, expected, end, row) = (frame.node, frame.expected, frame.end, frame.row);
             depth -= 1;
         }
+    }
+
+    /// The bytes `(start, end)` of a message with `depth` messages around its field.
+    #[inline(always)]
+    fn length(&self, at: usize, end: usize, depth: u32) -> Result<(usize, usize), RejectCode> {
+        if depth < DEPTH_MAX { wire::length(self.buffer, at, end) } else { Err(RejectCode::TooDeep) }
     }
 
     /// Skips a field that has no column, or ends the group.
@@ -286,10 +300,7 @@ impl<'a, 'b> Run<'a, 'b> {
                 Op::Group => self.group(field, at, end, row, depth),
                 op if op.is_leaf_message() => self.leaf(field, op, at, end, row, depth),
                 Op::Message => {
-                    let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
-                    if depth >= DEPTH_MAX {
-                        return self.stop(Stop::Malformed(RejectCode::TooDeep));
-                    }
+                    let (start, stop) = ok!(self, self.length(at, end, depth));
                     if !self.columns.touch(field.column as usize, row) {
                         return self.stop(Stop::Irregular);
                     }

@@ -14,8 +14,9 @@ use super::kafka::KafkaColumns;
 use super::normalize::{Fault, normalize};
 use super::plan::{Error, Plan};
 use super::run::{Frame, Refusal, Run, Stop};
+use super::unchecked;
 use super::wire::{DEPTH_MAX, PADDING};
-use crate::batch::{RawBatch, Reject, RejectCode};
+use crate::batch::{RawBatch, RawRecord, Reject, RejectCode};
 use crate::schema::mapping::Mapping;
 
 /// What becomes of a record without a value.
@@ -63,6 +64,7 @@ pub struct Shredder {
 impl Shredder {
     /// Fails where the mapping needs what this version does not shred, or disagrees with its own Arrow schema.
     pub fn new(mapping: &Mapping, options: Options) -> Result<Self, Error> {
+        unchecked::look_for_pext();
         let (plan, columns) = Plan::compile(mapping)?;
         let schema = mapping.arrow.clone();
         let [kafka, raw] = &schema.fields()[mapping.columns.len()..] else {
@@ -117,8 +119,11 @@ impl Shredder {
         while next < batch.records.len() {
             let start = next;
             let mut bytes = 0;
-            while next < batch.records.len() && next - start < BLOCK_RECORDS && (bytes < BLOCK_BYTES || next == start) {
-                bytes += record_bytes(batch, next);
+            for record in batch.records[start..].iter().take(BLOCK_RECORDS) {
+                if bytes >= BLOCK_BYTES {
+                    break;
+                }
+                bytes += record_bytes(batch, record);
                 next += 1;
             }
             if !self.fits(bytes, next - start) {
@@ -173,10 +178,16 @@ impl Shredder {
         if self.careful == 0 {
             // Records that became rows, one behind the other.
             let mut first = records.start;
-            for index in records.clone() {
-                if !self.record(&plan, &mut frames, batch, index, rejects) {
-                    self.kafka.append(batch, first..index);
-                    first = index + 1;
+            let mut next = first;
+            while next < records.end {
+                let tried;
+                (next, tried) = self.plain_rows(&plan, &mut frames, batch, next..records.end);
+                if next < records.end {
+                    if !self.record(&plan, &mut frames, batch, next, tried, rejects) {
+                        self.kafka.append(batch, first..next);
+                        first = next + 1;
+                    }
+                    next += 1;
                 }
             }
             self.kafka.append(batch, first..records.end);
@@ -192,7 +203,7 @@ impl Shredder {
         }
         for index in records {
             let rows = self.rows;
-            if !self.record(&plan, &mut frames, batch, index, rejects) {
+            if !self.record(&plan, &mut frames, batch, index, false, rejects) {
                 continue;
             }
             self.kafka.append(batch, index..index + 1);
@@ -208,7 +219,7 @@ impl Shredder {
 
     /// A record so large that its columns might not hold it: in a batch of its own, and looked at afterwards.
     fn alone(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
-        if record_bytes(batch, index) > i32::MAX as usize {
+        if record_bytes(batch, &batch.records[index]) > i32::MAX as usize {
             // Protobuf's own limit.
             rejects.push(reject(index, Fault { code: RejectCode::BadLength, path: String::new(), at: None }));
             return;
@@ -222,14 +233,42 @@ impl Shredder {
         self.seal();
     }
 
-    /// Puts a record into the next row, but for where it comes from; false if it is none.
-    #[inline(always)]
+    /// Puts records into rows, but for where they come from, as long as they are messages that the interpreter takes as
+    /// they stand. The first that is not, and whether that was tried.
+    fn plain_rows<'a>(
+        &mut self,
+        plan: &'a Plan,
+        frames: &mut Vec<Frame<'a>>,
+        batch: &RawBatch,
+        records: Range<usize>,
+    ) -> (usize, bool) {
+        let mut run = Run::new(plan, &mut self.columns, frames, &batch.arena);
+        for index in records.clone() {
+            let Some(value) = batch.records[index].value else { return (index, false) };
+            let (start, end) = (value.start as usize, value.end as usize);
+            if self.unframe.framing != Framing::None || end + PADDING > batch.arena.len() {
+                return (index, false);
+            }
+            if run.record(start, end, self.rows).is_err() || run.refusal.is_some() {
+                return (index, true);
+            }
+            if std::mem::take(&mut run.raw) {
+                self.raw.push(self.rows, batch.bytes(value));
+            }
+            self.rows += 1;
+        }
+        (records.end, false)
+    }
+
+    /// Puts a record into the next row, but for where it comes from; false if it is none. `tried` says that the
+    /// interpreter has refused it.
     fn record<'a>(
         &mut self,
         plan: &'a Plan,
         frames: &mut Vec<Frame<'a>>,
         batch: &RawBatch,
         index: usize,
+        tried: bool,
         rejects: &mut Vec<Reject>,
     ) -> bool {
         let record = &batch.records[index];
@@ -261,7 +300,12 @@ impl Shredder {
                 }
             },
         };
-        match self.shred(plan, frames, buffer, framed.start, framed.end) {
+        let shredded = if tried {
+            self.shred_plain_form(plan, frames, buffer, framed.start, framed.end)
+        } else {
+            self.shred(plan, frames, buffer, framed.start, framed.end)
+        };
+        match shredded {
             Ok(raw) => {
                 if raw {
                     self.raw.push(self.rows, batch.bytes(value));
@@ -290,7 +334,6 @@ impl Shredder {
     }
 
     /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
-    #[inline(always)]
     fn shred<'a>(
         &mut self,
         plan: &'a Plan,
@@ -388,8 +431,8 @@ fn reject(record: usize, fault: Fault) -> Reject {
 }
 
 /// Bytes that a record adds at most to any one column.
-fn record_bytes(batch: &RawBatch, index: usize) -> usize {
-    let record = &batch.records[index];
+#[inline]
+fn record_bytes(batch: &RawBatch, record: &RawRecord) -> usize {
     let value = record.value.map_or(0, |value| (value.end - value.start) as usize);
     value.max(KafkaColumns::bytes_of(batch, record))
 }

@@ -51,31 +51,35 @@ pub fn varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
     }
     let stops = !word & 0x8080_8080_8080_8080;
     if stops == 0 {
-        return varint_long(buffer, at);
+        let (value, next) = varint_long(buffer, at);
+        return if next == 0 { None } else { Some((value, next)) };
     }
     // Everything up to the first byte without a continuation bit.
-    let value = close_up(word & (stops ^ (stops - 1)) & 0x7f7f_7f7f_7f7f_7f7f);
+    let value = close_up(word & (stops ^ (stops - 1)));
     Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
 }
 
-/// A varint whose first eight bytes all say that more follow.
+/// A varint whose first eight bytes all say that more follow; the position is 0 if so say the next two.
 #[inline(never)]
-fn varint_long(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
-    let low = close_up(load8(buffer, at) & 0x7f7f_7f7f_7f7f_7f7f);
-    let [ninth, tenth] = [buffer[at + 8], buffer[at + 9]];
+fn varint_long(buffer: &[u8], at: usize) -> (u64, usize) {
+    let low = close_up(load8(buffer, at));
+    let [ninth, tenth] = unchecked::load(buffer, at + 8);
     let value = low | u64::from(ninth & 0x7f) << 56;
     if ninth < 0x80 {
-        Some((value, at + 9))
+        (value, at + 9)
     } else if tenth < 0x80 {
-        Some((value | u64::from(tenth) << 63, at + 10))
+        (value | u64::from(tenth) << 63, at + 10)
     } else {
-        None
+        (0, 0)
     }
 }
 
 /// Seven bits of each byte, closed up.
 #[inline(always)]
 fn close_up(word: u64) -> u64 {
+    if let Some(value) = unchecked::extract(word, 0x7f7f_7f7f_7f7f_7f7f) {
+        return value;
+    }
     let pairs = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
     let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
     (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4)
@@ -196,6 +200,12 @@ mod tests {
 
     #[test]
     fn varints_of_every_length() {
+        check_varints_of_every_length();
+        unchecked::look_for_pext();
+        check_varints_of_every_length();
+    }
+
+    fn check_varints_of_every_length() {
         for shift in 0..64 {
             for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift] {
                 let mut bytes = Vec::new();

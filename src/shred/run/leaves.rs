@@ -1,6 +1,6 @@
 //! Messages that are one value of a column: well-known types, and messages that become JSON.
 
-use super::{Columns, Run, Stop, ok, varint};
+use super::{Columns, Run, Stop, of_scalar, ok, varint};
 use crate::batch::RejectCode;
 use crate::shred::json;
 use crate::shred::plan::{ColumnRef, Field, Op};
@@ -38,13 +38,20 @@ impl<'a> Run<'a, '_> {
         if depth >= DEPTH_MAX {
             return self.stop(Stop::Malformed(RejectCode::TooDeep));
         }
-        if self.columns.touched(field.value_column(), row) {
+        let column = field.column as usize;
+        let is_marked = match op {
+            Op::Timestamp | Op::Duration => self.columns.i64s[column].present.get(row),
+            Op::Wrapper => self.columns.touched(field.value_column(), row),
+            Op::Date => self.columns.i32s[column].present.get(row),
+            _ => self.columns.texts[column].present.get(row),
+        };
+        if is_marked {
             return self.stop(Stop::Irregular);
         }
         self.leaf_message(field, op, at, end, row, depth + 1)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn leaf_message(
         &mut self,
         field: &'a Field,
@@ -54,41 +61,45 @@ impl<'a> Run<'a, '_> {
         row: usize,
         depth: u32,
     ) -> Option<()> {
-        let column = field.column as usize;
         match op {
-            Op::Timestamp | Op::Duration => {
-                let [seconds, nanos, _] = self.numbers(at, end, depth, 2)?;
-                let (seconds, nanos) = (seconds as i64, nanos as i32);
-                let micros = if op == Op::Timestamp {
-                    well_known::timestamp(seconds, nanos)
-                } else {
-                    well_known::duration(seconds, nanos)
-                };
-                let micros = match micros {
-                    Ok((micros, cut)) if field.inner == Op::Millis => {
-                        self.raw |= cut || micros.rem_euclid(1000) != 0;
-                        micros.div_euclid(1000)
-                    }
-                    Ok((micros, cut)) => {
-                        self.raw |= cut;
-                        micros
-                    }
-                    Err(well_known::OutOfRange) => {
-                        self.refuse(field, RejectCode::OutOfRange);
-                        0
-                    }
-                };
-                self.columns.i64s[column].put(row, micros);
-            }
-            Op::Date => {
-                let [year, month, day] = self.numbers(at, end, depth, 3)?;
-                let days = well_known::date(year as i32, month as i32, day as i32);
-                self.raw |= days.is_none();
-                self.columns.i32s[column].put(row, days.unwrap_or(well_known::NO_DATE));
-            }
-            Op::Json => self.json(field, at, end, row, depth)?,
-            _ => self.wrapper(field, at, end, row, depth)?,
+            Op::Timestamp | Op::Duration => self.time(field, op, at, end, row, depth),
+            Op::Date => self.date(field, at, end, row, depth),
+            Op::Json => self.json(field, at, end, row, depth),
+            _ => self.wrapper(field, at, end, row, depth),
         }
+    }
+
+    #[inline(always)]
+    fn time(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let [seconds, nanos] = self.numbers(at, end, depth)?;
+        let (seconds, nanos) = (seconds as i64, nanos as i32);
+        let micros = if op == Op::Timestamp {
+            well_known::timestamp(seconds, nanos)
+        } else {
+            well_known::duration(seconds, nanos)
+        };
+        let (mut micros, cut) = match micros {
+            Ok(micros) => micros,
+            Err(well_known::OutOfRange) => {
+                self.refuse(field, RejectCode::OutOfRange);
+                (0, false)
+            }
+        };
+        self.raw |= cut;
+        if field.inner == Op::Millis {
+            self.raw |= micros.rem_euclid(1000) != 0;
+            micros = micros.div_euclid(1000);
+        }
+        self.columns.i64s[field.column as usize].put(row, micros);
+        Some(())
+    }
+
+    #[inline(never)]
+    fn date(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let [year, month, day] = self.numbers(at, end, depth)?;
+        let days = well_known::date(year as i32, month as i32, day as i32);
+        self.raw |= days.is_none();
+        self.columns.i32s[field.column as usize].put(row, days.unwrap_or(well_known::NO_DATE));
         Some(())
     }
 
@@ -115,47 +126,61 @@ impl<'a> Run<'a, '_> {
         }
     }
 
-    /// The varint fields 1 to `count` (at most 3) of a message, zero where absent.
+    /// The varint fields 1 to `N` (at most 3) of a message, zero where absent.
     #[inline(always)]
-    fn numbers(&mut self, mut at: usize, end: usize, depth: u32, count: u32) -> Option<[u64; 3]> {
-        let mut numbers = [0; 3];
+    fn numbers<const N: usize>(&mut self, mut at: usize, end: usize, depth: u32) -> Option<[u64; N]> {
+        let mut numbers = [0; N];
         // As writers write them: by number, in tags of one byte.
-        for (number, tag) in numbers[..count as usize].iter_mut().zip([0x08, 0x10, 0x18]) {
+        for (number, tag) in numbers.iter_mut().zip([0x08, 0x10, 0x18]) {
             if at < end && wire::load8(self.buffer, at) & 0xff == tag {
                 (*number, at) = varint!(self, at + 1, end);
             }
         }
+        if at != end {
+            self.odd_numbers(&mut numbers, at, end, depth)?;
+        }
+        Some(numbers)
+    }
+
+    /// The same from a field on that does not come in turn.
+    #[inline(never)]
+    fn odd_numbers(&mut self, numbers: &mut [u64], mut at: usize, end: usize, depth: u32) -> Option<()> {
         while at < end {
             let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
-            let number = tag >> 3;
-            if tag & 7 == wire::VARINT && number <= count {
-                (numbers[number as usize - 1], at) = varint!(self, next, end);
-            } else {
-                self.raw = true;
-                at = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
+            match numbers.get_mut((tag >> 3) as usize - 1) {
+                Some(number) if tag & 7 == wire::VARINT => (*number, at) = varint!(self, next, end),
+                _ => {
+                    self.raw = true;
+                    at = ok!(self, wire::skip(self.buffer, next, end, tag, depth));
+                }
             }
         }
-        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(numbers) }
+        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(()) }
     }
 
     /// The last value of a wrapper, or its type's default.
+    #[inline(always)]
     fn wrapper(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let expected = 1 << 3 | field.inner.wire();
-        if at == end {
-            self.columns.put_default(field.value_column(), row);
-            return Some(());
-        }
-        // As writers write it: the value alone.
-        if wire::load8(self.buffer, at) & 0xff == u64::from(expected) {
-            let next = ok!(self, wire::skip(self.buffer, at + 1, end, expected, depth));
+        // As writers write it: the value alone, or nothing.
+        if at < end && wire::load8(self.buffer, at) & 0xff == u64::from(expected) {
+            let next = of_scalar!(
+                field.inner,
+                |op| match op {
+                    // Put only if nothing follows: it could not be put again.
+                    Op::String | Op::Bytes if ok!(self, wire::length(self.buffer, at + 1, end)).1 != end => 0,
+                    op => self.scalar(field, op, at + 1, end, row)?,
+                },
+                0
+            );
             if next == end {
-                return self.value(field, field.inner, at + 1, end, row, depth).map(|_| ());
+                return Some(());
             }
         }
         self.odd_wrapper(field, expected, at, end, row, depth)
     }
 
-    /// One with other fields, or with its value more than once.
+    /// One without a value, with more than one, or with other fields.
     #[inline(never)]
     fn odd_wrapper(
         &mut self,

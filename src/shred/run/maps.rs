@@ -1,6 +1,6 @@
 //! Maps: their entries, what an entry without a value holds, and keys that come twice.
 
-use super::{Columns, Primitive, Run, Stop, ok};
+use super::{Columns, Primitive, Run, Stop, of_scalar, ok};
 use crate::batch::RejectCode;
 use crate::shred::plan::{ColumnRef, Default, Field, Node, Op};
 use crate::shred::unchecked;
@@ -45,12 +45,16 @@ impl<'a> Run<'a, '_> {
         let raw = std::mem::take(&mut self.raw);
         // As writers write it: the key, then the value.
         if self.follows(key, at, end) {
-            at = self.value(key, key.op, at + 1, end, row, depth)?;
+            at = of_scalar!(key.op, |op| self.scalar(key, op, at + 1, end, row), None)?;
             if self.follows(value, at, end) {
-                at = match value.op {
-                    Op::EnumClosed => self.closed(value, at + 1, end, row)?,
-                    op => self.value(value, op, at + 1, end, row, depth)?,
-                };
+                at = of_scalar!(
+                    value.op,
+                    |op| match op {
+                        Op::EnumClosed => self.closed(value, at + 1, end, row),
+                        op => self.scalar(value, op, at + 1, end, row),
+                    },
+                    self.value(value, value.op, at + 1, end, row, depth)
+                )?;
             }
         }
         if at != end {

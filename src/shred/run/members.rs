@@ -59,7 +59,7 @@ impl<'a> Run<'a, '_> {
         } else if field.oneof != NONE && !self.choose(field, row) {
             return self.stop(Stop::Irregular);
         } else {
-            self.columns.i32s[field.column as usize].put(row, value as i32);
+            unchecked::slot(&mut self.columns.i32s, field.column as usize).put(row, value as i32);
         }
         Some(next)
     }

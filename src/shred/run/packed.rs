@@ -99,7 +99,7 @@ impl<'a> Run<'a, '_> {
             // No other type is ever packed.
             _ => return self.stop(Stop::Irregular),
         };
-        self.columns.elements(list, row, elements);
+        self.columns.add_reserved(list, row, elements);
         if out_of_range {
             self.refuse(field, RejectCode::OutOfRange);
         }
