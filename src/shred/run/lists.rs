@@ -17,10 +17,10 @@ impl<'a> Run<'a, '_> {
     ) -> Option<usize> {
         let list = field.list as usize;
         macro_rules! elements {
-            ($value:expr) => {
+            (|$element:ident| $value:expr) => {
                 loop {
-                    let element = self.columns.element(list, row);
-                    at = $value(&mut *self, at, element)?;
+                    let $element = self.columns.element(list, row);
+                    at = $value?;
                     if !self.follows(field, at, end) {
                         return Some(at);
                     }
@@ -33,8 +33,8 @@ impl<'a> Run<'a, '_> {
         }
         of_scalar!(
             field.element,
-            |op| elements!(|run: &mut Self, at, element| run.scalar(field, op, at, end, element)),
-            elements!(|run: &mut Self, at, element| run.value(field, field.element, at, end, element, depth))
+            |op| elements!(|element| self.scalar(field, op, at, end, element)),
+            elements!(|element| self.value(field, field.element, at, end, element, depth))
         )
     }
 
