@@ -18,14 +18,25 @@ use crate::layout::Layout;
 use crate::measure::{Speeds, cpu};
 use crate::options::{Limits, Options};
 use crate::shred::{self, Shredder};
+use crate::write::Writer;
 use crate::{encoding, sample};
 
 /// Bytes of Protobuf in one file.
 const FILE_BYTES: usize = 48 << 20;
 const ROUNDS: usize = 7;
 
-/// The file, and how long the choice of its encodings took.
-fn encode(batches: &[RecordBatch], properties: WriterProperties) -> Vec<u8> {
+/// A file by calve.
+fn ours(batches: &[RecordBatch], layout: &Layout, properties: WriterProperties) -> Vec<u8> {
+    let mut writer = Writer::new(layout.arrow.clone(), properties).expect("a writer");
+    for batch in batches {
+        writer.write(batch).expect("rows are encoded");
+    }
+    writer.finish().expect("the file is closed");
+    writer.take().into()
+}
+
+/// A file by arrow-rs.
+fn theirs(batches: &[RecordBatch], properties: WriterProperties) -> Vec<u8> {
     let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties)).expect("a writer");
     batches.iter().for_each(|batch| writer.write(batch).expect("rows are encoded"));
     writer.into_inner().expect("the file is closed")
@@ -67,9 +78,9 @@ pub fn run(only: &[String]) {
         // Choosing the encodings counts as calve's time.
         let calve = || {
             let samples = sample::samples(&batches[0]);
-            encode(&batches, encoding::properties(&layout, &options, &Limits::default(), &samples))
+            ours(&batches, &layout, encoding::properties(&layout, &options, &Limits::default(), &samples))
         };
-        let arrow_rs = || encode(&batches, WriterProperties::builder().set_compression(zstd).build());
+        let arrow_rs = || theirs(&batches, WriterProperties::builder().set_compression(zstd).build());
         let sizes = [calve().len(), arrow_rs().len()];
         assert_same(calve(), &batches);
         assert_same(arrow_rs(), &batches);
@@ -112,8 +123,8 @@ pub fn explain(name: &str) {
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd"));
     let samples = sample::samples(&batches[0]);
     let files = [
-        encode(&batches, encoding::properties(&layout, &options, &Limits::default(), &samples)),
-        encode(&batches, WriterProperties::builder().set_compression(zstd).build()),
+        ours(&batches, &layout, encoding::properties(&layout, &options, &Limits::default(), &samples)),
+        theirs(&batches, WriterProperties::builder().set_compression(zstd).build()),
     ];
     let [ours, theirs] = files.map(|file| {
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).expect("a Parquet file");

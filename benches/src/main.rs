@@ -16,6 +16,10 @@ pub mod schema;
 #[path = "../../src/shred/mod.rs"]
 pub mod shred;
 
+#[path = "../../src/write/bounds.rs"]
+mod bounds;
+#[path = "../../src/write/encode/mod.rs"]
+mod write;
 #[path = "../../src/write/encoding.rs"]
 mod encoding;
 #[path = "../../src/error.rs"]

@@ -22,7 +22,7 @@ pub enum Value {
 }
 
 impl Value {
-    fn cmp(&self, other: &Value) -> Ordering {
+    pub fn cmp(&self, other: &Value) -> Ordering {
         match (self, other) {
             (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
             (Value::Int(a), Value::Int(b)) => a.cmp(b),
@@ -81,7 +81,7 @@ impl Range {
                     return (None, None);
                 };
                 let low = string_lower(low, length).as_bytes().to_vec();
-                (Value::Bytes(low), string_upper(high, length).map(|high| Value::Bytes(high.into_bytes())))
+                (Value::Bytes(low), string_upper(high, string_lower(high, length)).map(|high| Value::Bytes(high.into_bytes())))
             }
             (Value::Bytes(low), Value::Bytes(high), PrimitiveType::Binary | PrimitiveType::Fixed(_), Some(length)) => {
                 let low = low[..low.len().min(length)].to_vec();
@@ -120,7 +120,7 @@ fn ends(statistics: &Statistics, primitive: &PrimitiveType) -> Option<(Value, Va
 }
 
 /// A two's-complement number of up to 16 bytes.
-fn big_endian(bytes: &[u8]) -> Option<i128> {
+pub fn big_endian(bytes: &[u8]) -> Option<i128> {
     let fill = if bytes.first()? & 0x80 == 0 { 0 } else { 0xff };
     let mut wide = [fill; 16];
     wide.get_mut(16usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
@@ -135,8 +135,13 @@ fn string_lower(value: &str, length: usize) -> &str {
     }
 }
 
-fn string_upper(value: &str, length: usize) -> Option<String> {
-    let prefix = string_lower(value, length);
+/// The longest prefix of so many bytes at most.
+pub fn string_prefix(value: &str, bytes: usize) -> &str {
+    &value[..value.floor_char_boundary(bytes)]
+}
+
+/// What is above all strings with the prefix, which is the value's.
+pub fn string_upper(value: &str, prefix: &str) -> Option<String> {
     if prefix.len() == value.len() {
         return Some(value.to_string());
     }
@@ -155,7 +160,7 @@ fn string_upper(value: &str, length: usize) -> Option<String> {
     None
 }
 
-fn binary_upper(value: &[u8], length: usize) -> Option<Vec<u8>> {
+pub fn binary_upper(value: &[u8], length: usize) -> Option<Vec<u8>> {
     if value.len() <= length {
         return Some(value.to_vec());
     }
@@ -171,11 +176,16 @@ mod tests {
 
     fn check_string(value: &str, lower: &str, upper: Option<&str>) {
         assert_eq!(string_lower(value, 16), lower);
-        assert_eq!(string_upper(value, 16).as_deref(), upper);
+        assert_eq!(string_upper(value, string_lower(value, 16)).as_deref(), upper);
         assert!(lower <= value);
         if let Some(upper) = upper {
             assert!(upper >= value);
         }
+    }
+
+    #[test]
+    fn strings_are_cut_between_code_points_for_a_length_in_bytes() {
+        assert_eq!([string_prefix("aé", 1), string_prefix("aé", 2), string_prefix("aé", 3)], ["a", "a", "aé"]);
     }
 
     #[test]

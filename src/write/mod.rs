@@ -9,6 +9,7 @@
 //! bytes put the largest row group. Neither is ever a failure.
 
 mod bounds;
+mod encode;
 mod encoding;
 mod file;
 #[cfg(test)]

@@ -1,0 +1,489 @@
+//! A column chunk: pages as they fill up, and what the footer and the page index say of them.
+
+use bytes::Bytes;
+use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, LogicalType, PageType, Type};
+use parquet::bloom_filter::Sbbf;
+use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::data_type::{ByteArray, FixedLenByteArray};
+use parquet::errors::Result;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ColumnIndexBuilder, LevelHistogram, OffsetIndexBuilder, PageEncodingStats,
+};
+use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::{Statistics, ValueStatistics};
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::bits::{hybrid, width};
+use super::codec::Codec;
+use super::levels::{Leaf, Levels};
+use super::values::{Values, values};
+use super::super::bounds::{Value, binary_upper, string_prefix, string_upper};
+
+/// One column of the open row group.
+pub struct Column {
+    descriptor: ColumnDescPtr,
+    limits: Limits,
+    values: Box<dyn Values>,
+    /// Of the page that is being filled.
+    def: Vec<u8>,
+    rep: Vec<u8>,
+    slots: usize,
+    rows: usize,
+    /// Pages, and the dictionary that goes before them, as they will be in the file.
+    pages: TrackedWrite<Vec<u8>>,
+    dictionary: Vec<u8>,
+    dictionary_sizes: Sizes,
+    chunk: Chunk,
+    column_index: ColumnIndexBuilder,
+    offset_index: OffsetIndexBuilder,
+    bloom: Option<(Sbbf, f64)>,
+}
+
+struct Limits {
+    compression: Compression,
+    page_bytes: usize,
+    page_rows: usize,
+    dictionary_bytes: usize,
+    /// Bytes of ends that statistics and the page index keep.
+    statistics_bytes: Option<usize>,
+    index_bytes: Option<usize>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sizes {
+    compressed: usize,
+    uncompressed: usize,
+}
+
+/// What the pages so far add up to.
+struct Chunk {
+    sizes: Sizes,
+    slots: usize,
+    rows: usize,
+    nulls: u64,
+    ends: Option<(Value, Value)>,
+    /// Of the page before, if any had ends.
+    last: Option<(Value, Value)>,
+    ascending: bool,
+    descending: bool,
+    text_bytes: Option<i64>,
+    def: Option<LevelHistogram>,
+    rep: Option<LevelHistogram>,
+    encodings: Vec<PageEncodingStats>,
+}
+
+impl Column {
+    pub fn new(descriptor: ColumnDescPtr, properties: &WriterProperties) -> Result<Column> {
+        let path = descriptor.path();
+        let bloom = match properties.bloom_filter_properties(path) {
+            Some(bloom) => Some((Sbbf::new_with_ndv_fpp(bloom.ndv, bloom.fpp)?, bloom.fpp)),
+            None => None,
+        };
+        Ok(Column {
+            limits: Limits {
+                compression: properties.compression(path),
+                page_bytes: properties.column_data_page_size_limit(path),
+                page_rows: properties.data_page_row_count_limit(),
+                dictionary_bytes: properties.column_dictionary_page_size_limit(path),
+                statistics_bytes: properties.statistics_truncate_length(),
+                index_bytes: properties.column_index_truncate_length(),
+            },
+            values: values(&descriptor, properties)?,
+            def: Vec::new(),
+            rep: Vec::new(),
+            slots: 0,
+            rows: 0,
+            pages: TrackedWrite::new(Vec::new()),
+            dictionary: Vec::new(),
+            dictionary_sizes: Sizes::default(),
+            chunk: Chunk {
+                sizes: Sizes::default(),
+                slots: 0,
+                rows: 0,
+                nulls: 0,
+                ends: None,
+                last: None,
+                ascending: true,
+                descending: true,
+                text_bytes: None,
+                def: LevelHistogram::try_new(descriptor.max_def_level()),
+                rep: LevelHistogram::try_new(descriptor.max_rep_level()),
+                encodings: Vec::new(),
+            },
+            column_index: ColumnIndexBuilder::new(descriptor.physical_type()),
+            offset_index: OffsetIndexBuilder::new(),
+            bloom,
+            descriptor,
+        })
+    }
+
+    /// Appends a batch's part of the column.
+    pub fn write(&mut self, leaf: Leaf, codec: &mut Codec) -> Result<()> {
+        let count = self.values.load(leaf.array, leaf.valid)?;
+        if let Some((bloom, _)) = &mut self.bloom {
+            self.values.hashed(0..count, &mut |bytes| bloom.insert(bytes));
+        }
+        let (mut slot, mut value) = (0, 0);
+        while slot < leaf.slots {
+            let mut rows = self.limits.page_rows - self.rows;
+            let (mut slot_end, mut value_end);
+            loop {
+                slot_end = self.rows_end(&leaf, slot, &mut rows);
+                value_end = value + self.present(&leaf, slot..slot_end);
+                let bytes = self.values.page_bytes() + self.values.bytes(value..value_end);
+                if rows <= 1 || bytes <= self.limits.page_bytes {
+                    break;
+                }
+                rows = rows.div_ceil(2);
+            }
+            match leaf.def {
+                Levels::All(def) if self.descriptor.max_def_level() > 0 => {
+                    self.def.resize(self.def.len() + slot_end - slot, def);
+                }
+                Levels::All(_) => {}
+                Levels::Each(def) => self.def.extend_from_slice(&def[slot..slot_end]),
+            }
+            if let Some(rep) = leaf.rep {
+                self.rep.extend_from_slice(&rep[slot..slot_end]);
+            }
+            self.values.append(value..value_end);
+            self.slots += slot_end - slot;
+            self.rows += rows;
+            (slot, value) = (slot_end, value_end);
+            if self.rows >= self.limits.page_rows || self.values.page_bytes() >= self.limits.page_bytes {
+                self.end_page(codec)?;
+            }
+            if self.values.dictionary_bytes() >= self.limits.dictionary_bytes.max(1) {
+                self.end_page(codec)?;
+                self.end_dictionary(codec)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where so many rows from a slot on end, or fewer, if there are no more.
+    fn rows_end(&self, leaf: &Leaf, slot: usize, rows: &mut usize) -> usize {
+        match leaf.rep {
+            None => {
+                *rows = (*rows).min(leaf.slots - slot);
+                slot + *rows
+            }
+            Some(rep) => {
+                let mut starts = (slot..).zip(&rep[slot..]).filter(|(_, rep)| **rep == 0).map(|(slot, _)| slot);
+                let mut met = 0;
+                while met < *rows {
+                    match starts.next() {
+                        Some(_) => met += 1,
+                        None => break,
+                    }
+                }
+                *rows = met;
+                starts.next().unwrap_or(leaf.slots)
+            }
+        }
+    }
+
+    fn present(&self, leaf: &Leaf, slots: std::ops::Range<usize>) -> usize {
+        let max = self.descriptor.max_def_level() as u8;
+        match leaf.def {
+            Levels::All(def) if def == max => slots.len(),
+            Levels::All(_) => 0,
+            Levels::Each(def) => count(&def[slots], max),
+        }
+    }
+
+    fn end_page(&mut self, codec: &mut Codec) -> Result<()> {
+        if self.slots == 0 {
+            return Ok(());
+        }
+        let mut page = Vec::with_capacity(self.values.page_bytes() + 64);
+        let mut nulls = 0;
+        let [max_def, max_rep] = [self.descriptor.max_def_level(), self.descriptor.max_rep_level()];
+        let [def, rep] = [histogram(&self.def, max_def), histogram(&self.rep, max_rep)];
+        if max_rep > 0 {
+            levels(&self.rep, max_rep, &mut page);
+        }
+        if let Some(def) = &def {
+            levels(&self.def, max_def, &mut page);
+            nulls = self.slots as i64 - def.get(max_def as usize).unwrap_or(0);
+        }
+        let summary = self.values.flush(&mut page);
+        self.chunk.add(self.slots, self.rows, nulls, &summary.ends, summary.text_bytes, (&def, &rep));
+        if nulls as usize == self.slots {
+            self.column_index.append(true, Vec::new(), Vec::new(), nulls);
+        } else if let Some((least, most)) = &summary.ends {
+            let (least, most) = (self.least(least, self.limits.index_bytes), self.most(most, self.limits.index_bytes));
+            self.column_index.append(false, least.0, most.0, nulls);
+        } else {
+            // Nothing but NaN, of which the index cannot speak.
+            self.column_index.to_invalid();
+        }
+        self.column_index.append_histograms(&rep, &def);
+        self.offset_index.append_row_count(self.rows as i64);
+        self.offset_index.append_unencoded_byte_array_data_bytes(summary.text_bytes);
+
+        let uncompressed = page.len();
+        let page = Page::DataPage {
+            buf: Bytes::from(codec.compress(page)?),
+            num_values: self.slots as u32,
+            encoding: summary.encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let spec =
+            SerializedPageWriter::new(&mut self.pages).write_page(CompressedPage::new(page, uncompressed))?;
+        self.offset_index.append_offset_and_size(spec.offset as i64, spec.compressed_size as i32);
+        self.chunk.sizes.compressed += spec.compressed_size;
+        self.chunk.sizes.uncompressed += spec.uncompressed_size;
+        match self.chunk.encodings.last_mut() {
+            Some(last) if last.encoding == summary.encoding => last.count += 1,
+            _ => self.chunk.encodings.push(PageEncodingStats {
+                page_type: PageType::DATA_PAGE,
+                encoding: summary.encoding,
+                count: 1,
+            }),
+        }
+        self.def.clear();
+        self.rep.clear();
+        (self.slots, self.rows) = (0, 0);
+        Ok(())
+    }
+
+    /// Writes the dictionary, which later pages do without.
+    fn end_dictionary(&mut self, codec: &mut Codec) -> Result<()> {
+        let Some((page, entries)) = self.values.end_dictionary() else { return Ok(()) };
+        let uncompressed = page.len();
+        let page = Page::DictionaryPage {
+            buf: Bytes::from(codec.compress(page)?),
+            num_values: entries as u32,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        };
+        let mut out = TrackedWrite::new(Vec::new());
+        let spec = SerializedPageWriter::new(&mut out).write_page(CompressedPage::new(page, uncompressed))?;
+        self.dictionary_sizes = Sizes { compressed: spec.compressed_size, uncompressed: spec.uncompressed_size };
+        self.dictionary = out.into_inner()?;
+        Ok(())
+    }
+
+    /// Bytes that the chunk takes in the file so far; the page that is being filled counts as it is.
+    pub fn encoded_bytes(&self) -> usize {
+        self.pages.bytes_written()
+            + self.dictionary.len()
+            + self.values.dictionary_bytes()
+            + self.values.page_bytes()
+    }
+
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        self.encoded_bytes() + self.values.table_bytes() + self.def.len() + self.rep.len()
+    }
+
+    /// The chunk, and what is to be said of it. The column is of no use then.
+    pub fn close(mut self, codec: &mut Codec) -> Result<(Bytes, ColumnCloseResult)> {
+        self.end_page(codec)?;
+        self.end_dictionary(codec)?;
+        let statistics = self.statistics();
+        let has_dictionary = !self.dictionary.is_empty();
+        let mut encodings = self.chunk.encodings;
+        if has_dictionary {
+            encodings.insert(
+                0,
+                PageEncodingStats { page_type: PageType::DICTIONARY_PAGE, encoding: Encoding::PLAIN, count: 1 },
+            );
+        }
+        let used: Vec<Encoding> =
+            encodings.iter().map(|page| page.encoding).chain([Encoding::RLE]).collect();
+        let sizes = [self.chunk.sizes, self.dictionary_sizes];
+        let compressed = sizes.iter().map(|sizes| sizes.compressed).sum::<usize>();
+        let shift = self.dictionary.len() as i64;
+        let metadata = ColumnChunkMetaData::builder(self.descriptor.clone())
+            .set_compression(self.limits.compression)
+            .set_encodings_mask(EncodingMask::new_from_encodings(used.iter()))
+            .set_page_encoding_stats(encodings)
+            .set_total_compressed_size(compressed as i64)
+            .set_total_uncompressed_size(sizes.iter().map(|sizes| sizes.uncompressed as i64).sum())
+            .set_num_values(self.chunk.slots as i64)
+            .set_data_page_offset(shift)
+            .set_dictionary_page_offset(has_dictionary.then_some(0))
+            .set_statistics(statistics)
+            .set_unencoded_byte_array_data_bytes(self.chunk.text_bytes)
+            .set_repetition_level_histogram(self.chunk.rep)
+            .set_definition_level_histogram(self.chunk.def)
+            .build()?;
+        self.column_index.set_boundary_order(match (self.chunk.ascending, self.chunk.descending) {
+            (true, _) => BoundaryOrder::ASCENDING,
+            (false, true) => BoundaryOrder::DESCENDING,
+            (false, false) => BoundaryOrder::UNORDERED,
+        });
+        let column_index = if self.column_index.valid() { Some(self.column_index.build()?) } else { None };
+        let mut offset_index = self.offset_index.build();
+        offset_index.page_locations.iter_mut().for_each(|page| page.offset += shift);
+        let mut bytes = self.dictionary;
+        let pages = self.pages.into_inner()?;
+        if bytes.is_empty() {
+            bytes = pages;
+        } else {
+            bytes.extend_from_slice(&pages);
+        }
+        let close = ColumnCloseResult {
+            bytes_written: compressed as u64,
+            rows_written: self.chunk.rows as u64,
+            metadata,
+            bloom_filter: self.bloom.map(|(mut bloom, rate)| {
+                bloom.fold_to_target_fpp(rate);
+                bloom
+            }),
+            column_index,
+            offset_index: Some(offset_index),
+        };
+        Ok((Bytes::from(bytes), close))
+    }
+
+    fn statistics(&self) -> Statistics {
+        let nulls = Some(self.chunk.nulls);
+        macro_rules! statistics {
+            ($value:path, $type:ty) => {{
+                let (least, most) = match &self.chunk.ends {
+                    Some(($value(least), $value(most))) => (Some(*least), Some(*most)),
+                    _ => (None, None),
+                };
+                Statistics::from(ValueStatistics::<$type>::new(least, most, None, nulls, false))
+            }};
+        }
+        match self.descriptor.physical_type() {
+            Type::BOOLEAN => statistics!(Value::Boolean, bool),
+            Type::INT32 => statistics!(Value::Int, i32),
+            Type::INT64 => statistics!(Value::Long, i64),
+            Type::FLOAT => statistics!(Value::Float, f32),
+            Type::DOUBLE => statistics!(Value::Double, f64),
+            other => {
+                let length = self.limits.statistics_bytes;
+                let (least, most) = match &self.chunk.ends {
+                    Some((least, most)) => (Some(self.least(least, length)), Some(self.most(most, length))),
+                    None => (None, None),
+                };
+                let exact = |end: &Option<(Vec<u8>, bool)>| end.as_ref().is_none_or(|(_, exact)| *exact);
+                let (least_exact, most_exact) = (exact(&least), exact(&most));
+                let bytes = |end: Option<(Vec<u8>, bool)>| end.map(|(bytes, _)| ByteArray::from(bytes));
+                if other == Type::BYTE_ARRAY {
+                    let statistics = ValueStatistics::new(bytes(least), bytes(most), None, nulls, false);
+                    statistics.with_min_is_exact(least_exact).with_max_is_exact(most_exact).into()
+                } else {
+                    let fixed = |end| bytes(end).map(FixedLenByteArray::from);
+                    let statistics = ValueStatistics::new(fixed(least), fixed(most), None, nulls, false);
+                    statistics.with_min_is_exact(least_exact).with_max_is_exact(most_exact).into()
+                }
+            }
+        }
+    }
+
+    /// A lower end's bytes, cut to a length if they are more; and whether they are not.
+    fn least(&self, end: &Value, length: Option<usize>) -> (Vec<u8>, bool) {
+        let bytes = self.end_bytes(end);
+        match (end, length) {
+            (Value::Bytes(_), Some(length)) if bytes.len() > length => {
+                let text = self.text().then(|| std::str::from_utf8(&bytes).ok()).flatten();
+                let cut = text.map_or(length, |text| string_prefix(text, length).len());
+                (bytes[..cut].to_vec(), false)
+            }
+            _ => (bytes, true),
+        }
+    }
+
+    /// An upper end's; what is cut is made larger, and stays as it is if it cannot be.
+    fn most(&self, end: &Value, length: Option<usize>) -> (Vec<u8>, bool) {
+        let bytes = self.end_bytes(end);
+        let cut = match (end, length) {
+            (Value::Bytes(_), Some(length)) if bytes.len() > length => {
+                match std::str::from_utf8(&bytes) {
+                    Ok(text) if self.text() => {
+                        string_upper(text, string_prefix(text, length)).map(String::into_bytes)
+                    }
+                    _ => binary_upper(&bytes, length),
+                }
+            }
+            _ => None,
+        };
+        cut.map_or_else(|| (bytes, true), |cut| (cut, false))
+    }
+
+    fn text(&self) -> bool {
+        matches!(self.descriptor.logical_type_ref(), Some(LogicalType::String))
+    }
+
+    fn end_bytes(&self, end: &Value) -> Vec<u8> {
+        match end {
+            Value::Boolean(value) => vec![u8::from(*value)],
+            Value::Int(value) => value.to_le_bytes().to_vec(),
+            Value::Long(value) => value.to_le_bytes().to_vec(),
+            Value::Float(value) => value.to_le_bytes().to_vec(),
+            Value::Double(value) => value.to_le_bytes().to_vec(),
+            Value::Decimal(value) => value.to_be_bytes()[16 - self.descriptor.type_length() as usize..].to_vec(),
+            Value::Bytes(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl Chunk {
+    fn add(
+        &mut self,
+        slots: usize,
+        rows: usize,
+        nulls: i64,
+        ends: &Option<(Value, Value)>,
+        text_bytes: Option<i64>,
+        (def, rep): (&Option<LevelHistogram>, &Option<LevelHistogram>),
+    ) {
+        self.slots += slots;
+        self.rows += rows;
+        self.nulls += nulls as u64;
+        for (all, page) in [(&mut self.def, def), (&mut self.rep, rep)] {
+            if let (Some(all), Some(page)) = (all, page) {
+                all.add(page);
+            }
+        }
+        if let Some(bytes) = text_bytes {
+            *self.text_bytes.get_or_insert(0) += bytes;
+        }
+        let Some((least, most)) = ends else { return };
+        if let Some((last_least, last_most)) = &self.last {
+            self.ascending &= last_least.cmp(least).is_le() && last_most.cmp(most).is_le();
+            self.descending &= last_least.cmp(least).is_ge() && last_most.cmp(most).is_ge();
+        }
+        self.last = Some((least.clone(), most.clone()));
+        self.ends = Some(match self.ends.take() {
+            None => (least.clone(), most.clone()),
+            Some((low, high)) => (
+                if least.cmp(&low).is_lt() { least.clone() } else { low },
+                if most.cmp(&high).is_gt() { most.clone() } else { high },
+            ),
+        });
+    }
+}
+
+fn count(levels: &[u8], level: u8) -> usize {
+    // In pieces whose count fits a byte, which are added up many at a time.
+    let pieces = levels.chunks(255);
+    pieces.map(|piece| usize::from(piece.iter().map(|other| u8::from(*other == level)).sum::<u8>())).sum()
+}
+
+fn histogram(levels: &[u8], max: i16) -> Option<LevelHistogram> {
+    let mut histogram = LevelHistogram::try_new(max)?;
+    for level in 0..=max {
+        histogram.increment_by(level, count(levels, level as u8) as i64);
+    }
+    Some(histogram)
+}
+
+/// Levels as a page of the first version has them: behind their length.
+fn levels(levels: &[u8], max: i16, page: &mut Vec<u8>) {
+    let start = page.len();
+    page.extend_from_slice(&[0; 4]);
+    hybrid(levels, width(max as u64), page);
+    let length = (page.len() - start - 4) as u32;
+    page[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}

@@ -1,0 +1,308 @@
+//! Byte strings, of any length each or of one.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait};
+use arrow::buffer::{Buffer, NullBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Decimal128Type};
+use parquet::basic::Encoding;
+use parquet::errors::{ParquetError, Result};
+
+use super::bits::{hybrid, width};
+use super::delta;
+use super::dictionary::{Dictionary, Store, Strings};
+use super::values::{Summary, Values, unexpected};
+use super::super::bounds::{Value, big_endian};
+
+/// Where a byte string lies.
+type Span = (u32, u32);
+
+pub struct Texts {
+    data: Buffer,
+    loaded: Vec<Span>,
+    /// Whether no byte lies between loaded values.
+    dense: bool,
+    page: Page,
+    dictionary: Option<Dictionary<Strings>>,
+    /// With a dictionary: which entries the page has.
+    used: Vec<bool>,
+    encoding: Encoding,
+    /// Bytes of each value, if all have as many.
+    width: Option<usize>,
+    /// Whether the bytes are a number, which is ordered as such.
+    decimal: bool,
+}
+
+#[derive(Default)]
+struct Page {
+    /// Without a dictionary: the values, each behind its length if the encoding is plain.
+    data: Vec<u8>,
+    lengths: Vec<i32>,
+    /// With a dictionary.
+    indexes: Vec<u32>,
+    ends: Option<(Vec<u8>, Vec<u8>)>,
+    text_bytes: usize,
+}
+
+impl Texts {
+    pub fn new(dictionary: bool, encoding: Encoding) -> Texts {
+        Texts {
+            data: Buffer::default(),
+            loaded: Vec::new(),
+            dense: true,
+            page: Page::default(),
+            dictionary: dictionary.then(Dictionary::default),
+            used: Vec::new(),
+            encoding,
+            width: None,
+            decimal: false,
+        }
+    }
+
+    pub fn fixed(width: usize) -> Texts {
+        Texts { width: Some(width), ..Texts::new(false, Encoding::PLAIN) }
+    }
+
+    fn offsets<O: OffsetSizeTrait>(&mut self, data: &Buffer, offsets: &[O], valid: Option<&NullBuffer>) -> Result<()> {
+        let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+        if u32::try_from(last - first).is_err() {
+            return Err(ParquetError::General(format!("a batch of {} bytes in one column is too large", last - first)));
+        }
+        self.data = data.slice_with_length(first, last - first);
+        let starts = offsets.iter().map(|offset| (offset.as_usize() - first) as u32);
+        let spans = starts.clone().zip(starts.skip(1));
+        self.loaded.clear();
+        self.dense = true;
+        match valid {
+            None => self.loaded.extend(spans),
+            Some(valid) => {
+                self.loaded.reserve(offsets.len());
+                let mut end = None;
+                for (span, valid) in spans.zip(valid) {
+                    if valid {
+                        self.dense &= end.is_none_or(|end| end == span.0);
+                        end = Some(span.1);
+                        self.loaded.push(span);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Values of one width, from bytes that nothing points into.
+    fn owned(&mut self, data: Buffer, width: usize, valid: Option<&NullBuffer>) {
+        let spans = (0..data.len() / width.max(1)).map(|index| ((index * width) as u32, ((index + 1) * width) as u32));
+        self.loaded.clear();
+        match valid {
+            None => self.loaded.extend(spans),
+            Some(valid) => self.loaded.extend(spans.zip(valid).filter(|(_, valid)| *valid).map(|(span, _)| span)),
+        }
+        self.dense = valid.is_none();
+        self.data = data;
+    }
+}
+
+fn text(data: &[u8], (start, end): Span) -> &[u8] {
+    &data[start as usize..end as usize]
+}
+
+impl Values for Texts {
+    fn load(&mut self, array: &ArrayRef, valid: Option<&NullBuffer>) -> Result<usize> {
+        match (array.data_type(), self.width) {
+            (DataType::Utf8, None) => {
+                let array = array.as_string::<i32>();
+                self.offsets(array.values(), array.offsets(), valid)?;
+            }
+            (DataType::LargeUtf8, None) => {
+                let array = array.as_string::<i64>();
+                self.offsets(array.values(), array.offsets(), valid)?;
+            }
+            (DataType::Binary, None) => {
+                let array = array.as_binary::<i32>();
+                self.offsets(array.values(), array.offsets(), valid)?;
+            }
+            (DataType::LargeBinary, None) => {
+                let array = array.as_binary::<i64>();
+                self.offsets(array.values(), array.offsets(), valid)?;
+            }
+            (DataType::Utf8View | DataType::BinaryView, None) => {
+                let array = cast(array, &DataType::LargeBinary)?;
+                let array = array.as_binary::<i64>();
+                self.offsets(array.values(), array.offsets(), valid)?;
+            }
+            (DataType::FixedSizeBinary(size), Some(width)) if *size as usize == width => {
+                let array = array.as_fixed_size_binary();
+                let bytes = array.value_data().len();
+                debug_assert_eq!(bytes, array.len() * width);
+                self.owned(Buffer::from(array.value_data()), width, valid);
+            }
+            (DataType::Decimal128(..), Some(width)) => {
+                self.decimal = true;
+                let values = array.as_primitive::<Decimal128Type>().values();
+                let mut data = Vec::with_capacity(values.len() * width);
+                values.iter().for_each(|value| data.extend_from_slice(&value.to_be_bytes()[16 - width..]));
+                self.owned(Buffer::from_vec(data), width, valid);
+            }
+            _ => return Err(unexpected(array)),
+        }
+        Ok(self.loaded.len())
+    }
+
+    fn bytes(&self, range: Range<usize>) -> usize {
+        let spans = &self.loaded[range];
+        match (spans.first(), spans.last()) {
+            (Some(first), Some(last)) => spans.len() * size_of::<u32>() + (last.1 - first.0) as usize,
+            _ => 0,
+        }
+    }
+
+    fn append(&mut self, range: Range<usize>) {
+        let spans = &self.loaded[range];
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
+        let page = &mut self.page;
+        page.text_bytes += spans.iter().map(|(start, end)| (end - start) as usize).sum::<usize>();
+        if let Some(dictionary) = &mut self.dictionary {
+            for span in spans {
+                let index = dictionary.index(text(&self.data, *span));
+                if index as usize >= self.used.len() {
+                    self.used.resize(dictionary.store.len(), false);
+                }
+                self.used[index as usize] = true;
+                page.indexes.push(index);
+            }
+            return;
+        }
+        widen(&mut page.ends, ends(&self.data, spans, self.decimal), self.decimal);
+        let behind_lengths = self.width.is_none() && self.encoding == Encoding::PLAIN;
+        if behind_lengths {
+            page.data.reserve(spans.len() * size_of::<u32>() + (last.1 - first.0) as usize);
+            for span in spans {
+                page.data.extend_from_slice(&(span.1 - span.0).to_le_bytes());
+                page.data.extend_from_slice(text(&self.data, *span));
+            }
+        } else if self.dense {
+            page.data.extend_from_slice(text(&self.data, (first.0, last.1)));
+        } else {
+            spans.iter().for_each(|span| page.data.extend_from_slice(text(&self.data, *span)));
+        }
+        if self.width.is_none() && !behind_lengths {
+            page.lengths.extend(spans.iter().map(|(start, end)| (end - start) as i32));
+        }
+    }
+
+    fn hashed(&self, range: Range<usize>, visit: &mut dyn FnMut(&[u8])) {
+        self.loaded[range].iter().for_each(|span| visit(text(&self.data, *span)));
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.page.data.len() + size_of::<u32>() * (self.page.lengths.len() + self.page.indexes.len())
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) -> Summary {
+        let page = &mut self.page;
+        let mut encoding = if self.width.is_some() { Encoding::PLAIN } else { self.encoding };
+        match &self.dictionary {
+            Some(dictionary) => {
+                encoding = Encoding::RLE_DICTIONARY;
+                let width = width((dictionary.store.len() as u64).saturating_sub(1));
+                out.push(width as u8);
+                hybrid(&page.indexes, width, out);
+                let used = (0u32..).zip(&self.used).filter(|(_, used)| **used);
+                let mut used = used.map(|(index, _)| dictionary.store.get(index));
+                if let Some(first) = used.next() {
+                    let ends = used.fold((first, first), |(least, most), text| (least.min(text), most.max(text)));
+                    page.ends = Some((ends.0.to_vec(), ends.1.to_vec()));
+                }
+                self.used.fill(false);
+            }
+            None if encoding == Encoding::DELTA_LENGTH_BYTE_ARRAY => {
+                delta::encode(&page.lengths, out);
+                out.extend_from_slice(&page.data);
+            }
+            None => out.extend_from_slice(&page.data),
+        }
+        let value = |bytes: Vec<u8>| match self.decimal {
+            true => big_endian(&bytes).map(Value::Decimal),
+            false => Some(Value::Bytes(bytes)),
+        };
+        let ends = page.ends.take().and_then(|(least, most)| value(least).zip(value(most)));
+        let text_bytes = self.width.is_none().then_some(page.text_bytes as i64);
+        page.data.clear();
+        page.lengths.clear();
+        page.indexes.clear();
+        page.text_bytes = 0;
+        Summary { encoding, ends, text_bytes }
+    }
+
+    fn dictionary_bytes(&self) -> usize {
+        self.dictionary.as_ref().map_or(0, |dictionary| dictionary.store.page.len())
+    }
+
+    fn table_bytes(&self) -> usize {
+        self.dictionary.as_ref().map_or(0, |dictionary| {
+            dictionary.table_bytes() + dictionary.store.len() * size_of::<u32>() + self.used.len()
+        })
+    }
+
+    fn end_dictionary(&mut self) -> Option<(Vec<u8>, usize)> {
+        let store = self.dictionary.take()?.store;
+        self.used = Vec::new();
+        let entries = store.len();
+        Some((store.page, entries))
+    }
+}
+
+/// The least and the largest of some byte strings.
+fn ends<'a>(data: &'a [u8], spans: &[Span], decimal: bool) -> (&'a [u8], &'a [u8]) {
+    let (mut least, mut most) = (spans[0], spans[0]);
+    let mut keys = (key(data, least, decimal), key(data, most, decimal));
+    for span in &spans[1..] {
+        let key = key(data, *span, decimal);
+        if key < keys.0 || key == keys.0 && text(data, *span) < text(data, least) {
+            (keys.0, least) = (key, *span);
+        } else if key > keys.1 || key == keys.1 && text(data, *span) > text(data, most) {
+            (keys.1, most) = (key, *span);
+        }
+    }
+    (text(data, least), text(data, most))
+}
+
+/// The first eight bytes as a number that is ordered like them; zeros stand for those that are not there.
+fn key(data: &[u8], (start, end): Span, decimal: bool) -> u64 {
+    let (start, length) = (start as usize, (end - start) as usize);
+    let key = match data.get(start..start + 8) {
+        Some(bytes) => {
+            let key = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+            if length < 8 { key & !(u64::MAX >> (8 * length)) } else { key }
+        }
+        None => {
+            let mut bytes = [0; 8];
+            let length = length.min(8);
+            bytes[..length].copy_from_slice(&data[start..start + length]);
+            u64::from_be_bytes(bytes)
+        }
+    };
+    // Of a number in two's complement the sign's bit counts the other way round.
+    if decimal { key ^ 1 << 63 } else { key }
+}
+
+fn widen(ends: &mut Option<(Vec<u8>, Vec<u8>)>, (least, most): (&[u8], &[u8]), decimal: bool) {
+    let order = |a: &[u8], b: &[u8]| -> Ordering {
+        let key = |bytes: &[u8]| key(bytes, (0, bytes.len() as u32), decimal);
+        key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+    };
+    match ends {
+        None => *ends = Some((least.to_vec(), most.to_vec())),
+        Some((low, high)) => {
+            if order(least, low).is_lt() {
+                *low = least.to_vec();
+            }
+            if order(most, high).is_gt() {
+                *high = most.to_vec();
+            }
+        }
+    }
+}
