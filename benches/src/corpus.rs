@@ -58,7 +58,9 @@ pub fn pool() -> Arc<Pool> {
 
 pub fn mapping(pool: &Arc<Pool>, message: &str) -> Mapping {
     let id = pool.find(message).expect("the corpus has the message");
-    let Ok(mapping) = Mapping::create(pool.clone(), id, &Options::default()) else { panic!("{message} has no mapping") };
+    let Ok(mapping) = Mapping::create(pool.clone(), id, &Options::default()) else {
+        panic!("{message} has no mapping")
+    };
     mapping
 }
 

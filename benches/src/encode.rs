@@ -6,17 +6,19 @@
 use std::hint::black_box;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use crate::batch::RawBatch;
 use crate::corpus::{self, SCHEMAS};
 use crate::layout::Layout;
 use crate::measure::{Speeds, cpu};
 use crate::options::{Limits, Options};
+use crate::schema::mapping::Mapping;
 use crate::shred::{self, Shredder};
 use crate::write::Writer;
 use crate::{encoding, sample};
@@ -46,9 +48,37 @@ fn assert_same(file: Vec<u8>, batches: &[RecordBatch]) {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).expect("a Parquet file");
     let read: Vec<RecordBatch> = reader.build().expect("a reader").map(|batch| batch.expect("rows")).collect();
     let schema = batches[0].schema();
-    let columns = |batch: RecordBatch| batch.columns().to_vec();
-    let read = columns(concat_batches(&read[0].schema(), &read).expect("one schema"));
-    assert!(read == columns(concat_batches(&schema, batches).expect("one schema")), "what is read is what was written");
+    let read = concat_batches(&read[0].schema(), &read).expect("one schema");
+    let written = concat_batches(&schema, batches).expect("one schema");
+    for (read, written) in read.columns().iter().zip(written.columns()) {
+        // Calve's files have no Arrow schema to say in which of Arrow's types they were written.
+        let read = cast(read, written.data_type()).expect("the same values");
+        assert!(&read == written, "what is read is what was written");
+    }
+}
+
+/// Batches as the shredder makes them of so many bytes of messages.
+fn batches(mapping: &Mapping, records: &[Vec<u8>]) -> Vec<RecordBatch> {
+    let mut shredder = Shredder::new(mapping, shred::Options::default()).expect("the mapping can be shredded");
+    let shred = |batch: &RawBatch| {
+        assert!(shredder.append(batch).is_empty());
+        shredder.take().expect("the schema fits")
+    };
+    corpus::batches(records).iter().flat_map(shred).collect()
+}
+
+/// Encodes again and again, for a profiler.
+pub fn alone(name: &str, rounds: usize) {
+    let (_, message) = SCHEMAS.into_iter().find(|(known, _)| *known == name).expect("a schema of the corpus");
+    let pool = corpus::pool();
+    let mapping = corpus::mapping(&pool, message);
+    let batches = batches(&mapping, &corpus::records(&pool, name, message, FILE_BYTES));
+    let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
+    let options = Options::new(&Default::default()).expect("the defaults are valid");
+    for _ in 0..rounds {
+        let samples = sample::samples(&batches[0]);
+        black_box(ours(&batches, &layout, encoding::properties(&layout, &options, &Limits::default(), &samples)));
+    }
 }
 
 pub fn run(only: &[String]) {
@@ -66,14 +96,7 @@ pub fn run(only: &[String]) {
         let mapping = corpus::mapping(&pool, message);
         let records = corpus::records(&pool, name, message, FILE_BYTES);
         let bytes: usize = records.iter().map(Vec::len).sum();
-        let mut shredder = Shredder::new(&mapping, shred::Options::default()).expect("the mapping can be shredded");
-        let batches: Vec<RecordBatch> = corpus::batches(&records)
-            .iter()
-            .flat_map(|batch| {
-                assert!(shredder.append(batch).is_empty());
-                shredder.take().expect("the schema fits")
-            })
-            .collect();
+        let batches = batches(&mapping, &records);
         let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
         // Choosing the encodings counts as calve's time.
         let calve = || {
@@ -110,14 +133,7 @@ pub fn explain(name: &str) {
     let pool = corpus::pool();
     let mapping = corpus::mapping(&pool, message);
     let records = corpus::records(&pool, name, message, FILE_BYTES);
-    let mut shredder = Shredder::new(&mapping, shred::Options::default()).expect("the mapping can be shredded");
-    let batches: Vec<RecordBatch> = corpus::batches(&records)
-        .iter()
-        .flat_map(|batch| {
-            assert!(shredder.append(batch).is_empty());
-            shredder.take().expect("the schema fits")
-        })
-        .collect();
+    let batches = batches(&mapping, &records);
     let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
     let options = Options::new(&Default::default()).expect("the defaults are valid");
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd"));

@@ -1,5 +1,6 @@
 //! `decode [SCHEMA…]`, `encode [SCHEMA…]`: see the modules of these names, and README.md for the figures.
-//! `alone SCHEMA ROUNDS` decodes for a profiler, `explain SCHEMA` shows the encodings of a file.
+//! For a profiler `alone SCHEMA ROUNDS` decodes and `profile SCHEMA ROUNDS` encodes; `explain SCHEMA` shows the encodings
+//! of a file.
 //!
 //! Rules: peers in the same run, interleaved, so that a noisy machine disturbs all alike; medians and their spread; CPU
 //! time; what comes out is compared before anything counts.
@@ -18,8 +19,6 @@ pub mod shred;
 
 #[path = "../../src/write/bounds.rs"]
 mod bounds;
-#[path = "../../src/write/encode/mod.rs"]
-mod write;
 #[path = "../../src/write/encoding.rs"]
 mod encoding;
 #[path = "../../src/error.rs"]
@@ -30,6 +29,8 @@ mod layout;
 mod options;
 #[path = "../../src/write/sample.rs"]
 mod sample;
+#[path = "../../src/write/encode/mod.rs"]
+mod write;
 
 #[path = "../../tests/corpus/generate.rs"]
 mod generate;
@@ -52,9 +53,12 @@ fn main() {
         ["decode", ..] => decode::run(&arguments[1..]),
         ["alone", schema, rounds] => decode::alone(schema, rounds.parse().expect("a number of rounds")),
         ["encode", ..] => encode::run(&arguments[1..]),
+        ["profile", schema, rounds] => encode::alone(schema, rounds.parse().expect("a number of rounds")),
         ["explain", schema] => encode::explain(schema),
         _ => {
-            eprintln!("usage: decode [SCHEMA…] | alone SCHEMA ROUNDS | encode [SCHEMA…] | explain SCHEMA");
+            eprintln!(
+                "usage: decode [SCHEMA…] | alone SCHEMA ROUNDS | encode [SCHEMA…] | profile SCHEMA ROUNDS | explain SCHEMA"
+            );
             std::process::exit(2);
         }
     }

@@ -81,7 +81,10 @@ impl Range {
                     return (None, None);
                 };
                 let low = string_lower(low, length).as_bytes().to_vec();
-                (Value::Bytes(low), string_upper(high, string_lower(high, length)).map(|high| Value::Bytes(high.into_bytes())))
+                (
+                    Value::Bytes(low),
+                    string_upper(high, string_lower(high, length)).map(|high| Value::Bytes(high.into_bytes())),
+                )
             }
             (Value::Bytes(low), Value::Bytes(high), PrimitiveType::Binary | PrimitiveType::Fixed(_), Some(length)) => {
                 let low = low[..low.len().min(length)].to_vec();

@@ -2,12 +2,19 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::errors::{ParquetError, Result};
 
 /// What compresses the pages of a file, one after the other: one state for all of its columns.
-pub enum Codec {
-    Uncompressed,
+pub struct Codec {
+    compressor: Compressor,
+    /// Room for a page, used again and again.
+    page: Vec<u8>,
+}
+
+enum Compressor {
+    None,
     Zstd(zstd::bulk::Compressor<'static>),
     Snappy(snap::raw::Encoder),
     Gzip(flate2::Compression),
@@ -16,29 +23,38 @@ pub enum Codec {
 
 impl Codec {
     pub fn new(compression: Compression) -> Result<Codec> {
-        Ok(match compression {
-            Compression::UNCOMPRESSED => Codec::Uncompressed,
-            Compression::ZSTD(level) => Codec::Zstd(zstd::bulk::Compressor::new(level.compression_level())?),
-            Compression::SNAPPY => Codec::Snappy(snap::raw::Encoder::new()),
-            Compression::GZIP(level) => Codec::Gzip(flate2::Compression::new(level.compression_level())),
-            Compression::LZ4_RAW => Codec::Lz4,
+        let compressor = match compression {
+            Compression::UNCOMPRESSED => Compressor::None,
+            Compression::ZSTD(level) => Compressor::Zstd(zstd::bulk::Compressor::new(level.compression_level())?),
+            Compression::SNAPPY => Compressor::Snappy(snap::raw::Encoder::new()),
+            Compression::GZIP(level) => Compressor::Gzip(flate2::Compression::new(level.compression_level())),
+            Compression::LZ4_RAW => Compressor::Lz4,
             other => return Err(ParquetError::NYI(format!("compression with {other}"))),
-        })
+        };
+        Ok(Codec { compressor, page: Vec::new() })
     }
 
-    pub fn compress(&mut self, page: Vec<u8>) -> Result<Vec<u8>> {
-        Ok(match self {
-            Codec::Uncompressed => page,
-            Codec::Zstd(compressor) => compressor.compress(&page)?,
-            Codec::Snappy(encoder) => {
+    /// An empty page, to be filled and compressed.
+    pub fn page(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.page)
+    }
+
+    pub fn compress(&mut self, page: Vec<u8>) -> Result<Bytes> {
+        let compressed = match &mut self.compressor {
+            Compressor::None => return Ok(page.into()),
+            Compressor::Zstd(compressor) => compressor.compress(&page)?,
+            Compressor::Snappy(encoder) => {
                 encoder.compress_vec(&page).map_err(|error| ParquetError::External(Box::new(error)))?
             }
-            Codec::Gzip(level) => {
+            Compressor::Gzip(level) => {
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), *level);
                 encoder.write_all(&page)?;
                 encoder.finish()?
             }
-            Codec::Lz4 => lz4_flex::block::compress(&page),
-        })
+            Compressor::Lz4 => lz4_flex::block::compress(&page),
+        };
+        self.page = page;
+        self.page.clear();
+        Ok(compressed.into())
     }
 }

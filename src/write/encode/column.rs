@@ -1,6 +1,9 @@
 //! A column chunk: pages as they fill up, and what the footer and the page index say of them.
 
-use bytes::Bytes;
+use std::io::{Chain, Read};
+
+use bytes::buf::Reader;
+use bytes::{Buf, Bytes};
 use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, LogicalType, PageType, Type};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{CompressedPage, Page, PageWriter};
@@ -11,15 +14,16 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, ColumnIndexBuilder, LevelHistogram, OffsetIndexBuilder, PageEncodingStats,
 };
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
+use super::super::bounds::{Value, binary_upper, string_prefix, string_upper};
 use super::bits::{hybrid, width};
 use super::codec::Codec;
 use super::levels::{Leaf, Levels};
 use super::values::{Values, values};
-use super::super::bounds::{Value, binary_upper, string_prefix, string_upper};
 
 /// One column of the open row group.
 pub struct Column {
@@ -198,7 +202,7 @@ impl Column {
         if self.slots == 0 {
             return Ok(());
         }
-        let mut page = Vec::with_capacity(self.values.page_bytes() + 64);
+        let mut page = codec.page();
         let mut nulls = 0;
         let [max_def, max_rep] = [self.descriptor.max_def_level(), self.descriptor.max_rep_level()];
         let [def, rep] = [histogram(&self.def, max_def), histogram(&self.rep, max_rep)];
@@ -226,15 +230,14 @@ impl Column {
 
         let uncompressed = page.len();
         let page = Page::DataPage {
-            buf: Bytes::from(codec.compress(page)?),
+            buf: codec.compress(page)?,
             num_values: self.slots as u32,
             encoding: summary.encoding,
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let spec =
-            SerializedPageWriter::new(&mut self.pages).write_page(CompressedPage::new(page, uncompressed))?;
+        let spec = SerializedPageWriter::new(&mut self.pages).write_page(CompressedPage::new(page, uncompressed))?;
         self.offset_index.append_offset_and_size(spec.offset as i64, spec.compressed_size as i32);
         self.chunk.sizes.compressed += spec.compressed_size;
         self.chunk.sizes.uncompressed += spec.uncompressed_size;
@@ -257,7 +260,7 @@ impl Column {
         let Some((page, entries)) = self.values.end_dictionary() else { return Ok(()) };
         let uncompressed = page.len();
         let page = Page::DictionaryPage {
-            buf: Bytes::from(codec.compress(page)?),
+            buf: codec.compress(page)?,
             num_values: entries as u32,
             encoding: Encoding::PLAIN,
             is_sorted: false,
@@ -271,10 +274,7 @@ impl Column {
 
     /// Bytes that the chunk takes in the file so far; the page that is being filled counts as it is.
     pub fn encoded_bytes(&self) -> usize {
-        self.pages.bytes_written()
-            + self.dictionary.len()
-            + self.values.dictionary_bytes()
-            + self.values.page_bytes()
+        self.pages.bytes_written() + self.dictionary.len() + self.values.dictionary_bytes() + self.values.page_bytes()
     }
 
     /// Bytes of memory held.
@@ -283,7 +283,7 @@ impl Column {
     }
 
     /// The chunk, and what is to be said of it. The column is of no use then.
-    pub fn close(mut self, codec: &mut Codec) -> Result<(Bytes, ColumnCloseResult)> {
+    pub fn close(mut self, codec: &mut Codec) -> Result<(Parts, ColumnCloseResult)> {
         self.end_page(codec)?;
         self.end_dictionary(codec)?;
         let statistics = self.statistics();
@@ -295,8 +295,7 @@ impl Column {
                 PageEncodingStats { page_type: PageType::DICTIONARY_PAGE, encoding: Encoding::PLAIN, count: 1 },
             );
         }
-        let used: Vec<Encoding> =
-            encodings.iter().map(|page| page.encoding).chain([Encoding::RLE]).collect();
+        let used: Vec<Encoding> = encodings.iter().map(|page| page.encoding).chain([Encoding::RLE]).collect();
         let sizes = [self.chunk.sizes, self.dictionary_sizes];
         let compressed = sizes.iter().map(|sizes| sizes.compressed).sum::<usize>();
         let shift = self.dictionary.len() as i64;
@@ -322,13 +321,6 @@ impl Column {
         let column_index = if self.column_index.valid() { Some(self.column_index.build()?) } else { None };
         let mut offset_index = self.offset_index.build();
         offset_index.page_locations.iter_mut().for_each(|page| page.offset += shift);
-        let mut bytes = self.dictionary;
-        let pages = self.pages.into_inner()?;
-        if bytes.is_empty() {
-            bytes = pages;
-        } else {
-            bytes.extend_from_slice(&pages);
-        }
         let close = ColumnCloseResult {
             bytes_written: compressed as u64,
             rows_written: self.chunk.rows as u64,
@@ -340,7 +332,8 @@ impl Column {
             column_index,
             offset_index: Some(offset_index),
         };
-        Ok((Bytes::from(bytes), close))
+        let parts = [self.dictionary, self.pages.into_inner()?];
+        Ok((Parts(parts.map(Bytes::from)), close))
     }
 
     fn statistics(&self) -> Statistics {
@@ -398,14 +391,10 @@ impl Column {
     fn most(&self, end: &Value, length: Option<usize>) -> (Vec<u8>, bool) {
         let bytes = self.end_bytes(end);
         let cut = match (end, length) {
-            (Value::Bytes(_), Some(length)) if bytes.len() > length => {
-                match std::str::from_utf8(&bytes) {
-                    Ok(text) if self.text() => {
-                        string_upper(text, string_prefix(text, length)).map(String::into_bytes)
-                    }
-                    _ => binary_upper(&bytes, length),
-                }
-            }
+            (Value::Bytes(_), Some(length)) if bytes.len() > length => match std::str::from_utf8(&bytes) {
+                Ok(text) if self.text() => string_upper(text, string_prefix(text, length)).map(String::into_bytes),
+                _ => binary_upper(&bytes, length),
+            },
             _ => None,
         };
         cut.map_or_else(|| (bytes, true), |cut| (cut, false))
@@ -462,6 +451,31 @@ impl Chunk {
                 if most.cmp(&high).is_gt() { most.clone() } else { high },
             ),
         });
+    }
+}
+
+/// A chunk's bytes: the dictionary, which is complete at last only, and the pages.
+pub struct Parts([Bytes; 2]);
+
+impl Length for Parts {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Parts {
+    type T = Chain<Reader<Bytes>, Reader<Bytes>>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        let [dictionary, pages] = &self.0;
+        let first = (start as usize).min(dictionary.len());
+        Ok(dictionary.slice(first..).reader().chain(pages.slice(start as usize - first..).reader()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let mut bytes = Vec::with_capacity(length);
+        self.get_read(start)?.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes.into())
     }
 }
 

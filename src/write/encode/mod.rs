@@ -13,9 +13,9 @@ mod delta;
 mod dictionary;
 mod levels;
 mod numbers;
-mod texts;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod values;
 mod writer;
 

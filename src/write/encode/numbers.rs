@@ -8,11 +8,11 @@ use arrow::datatypes::{ArrowNativeType, DataType, Decimal128Type, ToByteSlice};
 use parquet::basic::Encoding;
 use parquet::errors::Result;
 
+use super::super::bounds::Value;
 use super::bits::{hybrid, width};
 use super::delta;
 use super::dictionary::{Bits, Dictionary, Store};
 use super::values::{Summary, Values, buffer, present};
-use super::super::bounds::Value;
 
 /// One of Parquet's four types of numbers.
 pub trait Number: ArrowNativeType + PartialOrd + Send {
@@ -144,7 +144,7 @@ impl<T: Number> Values for Numbers<T> {
             self.largest = if *value > self.largest { *value } else { self.largest };
         }
         match &mut self.dictionary {
-            Some(dictionary) => self.indexes.extend(values.iter().map(|value| dictionary.index(&value.bits()))),
+            Some(dictionary) => self.indexes.extend(values.iter().map(|value| dictionary.index(value.bits()))),
             None => self.page.extend_from_slice(values),
         }
     }

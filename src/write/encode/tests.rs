@@ -64,12 +64,8 @@ fn array(field: &Field, length: usize, rng: &mut StdRng) -> ArrayRef {
     let longs = |rng: &mut StdRng| (0..length).map(|_| number(rng)).collect::<ScalarBuffer<i64>>();
     let cast_to = |array: ArrayRef| cast(&array, field.data_type()).unwrap();
     match field.data_type() {
-        DataType::Boolean => {
-            Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(length, |_| rng.random()), nulls))
-        }
-        DataType::Int32 => {
-            Arc::new(Int32Array::new((0..length).map(|_| number(rng) as i32).collect(), nulls))
-        }
+        DataType::Boolean => Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(length, |_| rng.random()), nulls)),
+        DataType::Int32 => Arc::new(Int32Array::new((0..length).map(|_| number(rng) as i32).collect(), nulls)),
         DataType::Int64 => Arc::new(Int64Array::new(longs(rng), nulls)),
         DataType::Timestamp(..) => cast_to(Arc::new(Int64Array::new(longs(rng), nulls))),
         DataType::Float64 => {
@@ -122,7 +118,10 @@ fn schema() -> SchemaRef {
     let inner = Fields::from(vec![
         Field::new("required", DataType::Int32, false),
         field("text", DataType::Utf8),
-        field("deeper", DataType::Struct(vec![field("ratio", DataType::Float64), field("flags", list(DataType::Boolean))].into())),
+        field(
+            "deeper",
+            DataType::Struct(vec![field("ratio", DataType::Float64), field("flags", list(DataType::Boolean))].into()),
+        ),
     ]);
     let pair = Fields::from(vec![Field::new("key", DataType::Utf8, false), field("value", DataType::Int64)]);
     let map = DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(pair), false)), false);
@@ -243,7 +242,10 @@ fn pages_end_at_their_bytes_and_dictionaries_at_theirs() {
     let pages = metadata.offset_index().unwrap()[0][0].page_locations();
     assert!(pages.iter().all(|page| page.compressed_page_size < 21_000), "{pages:?}");
     let large = texts(3, |_| "x".repeat(50_000));
-    let (_, metadata) = self::read(&ours(&[large.clone()], properties(false, false).set_data_page_size_limit(20_000).build()), &large.schema());
+    let (_, metadata) = self::read(
+        &ours(&[large.clone()], properties(false, false).set_data_page_size_limit(20_000).build()),
+        &large.schema(),
+    );
     assert_eq!(metadata.offset_index().unwrap()[0][0].page_locations().len(), 3, "a value each");
 }
 
@@ -257,7 +259,10 @@ fn every_codec_and_bloom_filters_are_read() {
         Compression::LZ4_RAW,
         Compression::ZSTD(ZstdLevel::default()),
     ] {
-        let file = ours(&[batch.clone()], properties(true, true).set_compression(codec).set_bloom_filter_enabled(true).build());
+        let file = ours(
+            &[batch.clone()],
+            properties(true, true).set_compression(codec).set_bloom_filter_enabled(true).build(),
+        );
         let (read, metadata) = read(&file, &batch.schema());
         assert!(read == batch, "{codec}");
         assert_eq!(metadata.row_group(0).column(0).compression(), codec);
@@ -265,14 +270,16 @@ fn every_codec_and_bloom_filters_are_read() {
         let bloom = bloom.unwrap().unwrap();
         assert!((0..321).all(|value| bloom.check(value.to_string().as_str())) && !bloom.check("none"));
     }
-    let error = Writer::new(batch.schema(), properties(true, true).set_compression(Compression::LZ4).build()).err().unwrap();
+    let error =
+        Writer::new(batch.schema(), properties(true, true).set_compression(Compression::LZ4).build()).err().unwrap();
     assert!(error.to_string().contains("LZ4"), "{error}");
 }
 
 #[test]
 fn row_groups_end_at_their_bytes_and_free_their_memory() {
     let batch = texts(1000, |row| format!("{row:0100}"));
-    let properties = properties(false, false).set_max_row_group_bytes(Some(150_000)).set_compression(Compression::UNCOMPRESSED);
+    let properties =
+        properties(false, false).set_max_row_group_bytes(Some(150_000)).set_compression(Compression::UNCOMPRESSED);
     let mut writer = Writer::new(batch.schema(), properties.build()).unwrap();
     let mut largest = 0;
     for _ in 0..10 {

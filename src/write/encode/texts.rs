@@ -10,11 +10,11 @@ use arrow::datatypes::{DataType, Decimal128Type};
 use parquet::basic::Encoding;
 use parquet::errors::{ParquetError, Result};
 
+use super::super::bounds::{Value, big_endian};
 use super::bits::{hybrid, width};
 use super::delta;
-use super::dictionary::{Dictionary, Store, Strings};
+use super::dictionary::{Dictionary, Store, Strings, Text};
 use super::values::{Summary, Values, unexpected};
-use super::super::bounds::{Value, big_endian};
 
 /// Where a byte string lies.
 type Span = (u32, u32);
@@ -165,8 +165,9 @@ impl Values for Texts {
         let page = &mut self.page;
         page.text_bytes += spans.iter().map(|(start, end)| (end - start) as usize).sum::<usize>();
         if let Some(dictionary) = &mut self.dictionary {
+            page.indexes.reserve(spans.len());
             for span in spans {
-                let index = dictionary.index(text(&self.data, *span));
+                let index = dictionary.index(Text::new(text(&self.data, *span)));
                 if index as usize >= self.used.len() {
                     self.used.resize(dictionary.store.len(), false);
                 }
@@ -243,7 +244,7 @@ impl Values for Texts {
 
     fn table_bytes(&self) -> usize {
         self.dictionary.as_ref().map_or(0, |dictionary| {
-            dictionary.table_bytes() + dictionary.store.len() * size_of::<u32>() + self.used.len()
+            dictionary.table_bytes() + dictionary.store.len() * size_of::<Text>() + self.used.len()
         })
     }
 
@@ -258,16 +259,35 @@ impl Values for Texts {
 /// The least and the largest of some byte strings.
 fn ends<'a>(data: &'a [u8], spans: &[Span], decimal: bool) -> (&'a [u8], &'a [u8]) {
     let (mut least, mut most) = (spans[0], spans[0]);
-    let mut keys = (key(data, least, decimal), key(data, most, decimal));
+    // What all have in common is not compared again and again: keys are of what comes after it.
+    let common = if decimal { 0 } else { common(data, spans) };
+    let after = |(start, end): Span| (start + common, end);
+    let mut keys = [key(data, after(least), decimal); 2];
     for span in &spans[1..] {
-        let key = key(data, *span, decimal);
-        if key < keys.0 || key == keys.0 && text(data, *span) < text(data, least) {
-            (keys.0, least) = (key, *span);
-        } else if key > keys.1 || key == keys.1 && text(data, *span) > text(data, most) {
-            (keys.1, most) = (key, *span);
+        let key = key(data, after(*span), decimal);
+        if key < keys[0] || key == keys[0] && text(data, *span) < text(data, least) {
+            (keys[0], least) = (key, *span);
+        } else if key > keys[1] || key == keys[1] && text(data, *span) > text(data, most) {
+            (keys[1], most) = (key, *span);
         }
     }
     (text(data, least), text(data, most))
+}
+
+/// Bytes that all strings begin with.
+fn common(data: &[u8], spans: &[Span]) -> u32 {
+    let mut common = text(data, spans[0]);
+    for span in &spans[1..] {
+        let text = text(data, *span);
+        if !text.starts_with(common) {
+            let length = common.iter().zip(text).take_while(|(a, b)| a == b).count();
+            common = &common[..length];
+            if common.is_empty() {
+                break;
+            }
+        }
+    }
+    common.len() as u32
 }
 
 /// The first eight bytes as a number that is ordered like them; zeros stand for those that are not there.

@@ -9,10 +9,10 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnDescriptor;
 
+use super::super::bounds::Value;
 use super::bits::pack;
 use super::numbers::Numbers;
 use super::texts::Texts;
-use super::super::bounds::Value;
 
 /// What a page says of its values beside them.
 pub struct Summary {
@@ -116,8 +116,8 @@ impl Values for Booleans {
     fn flush(&mut self, out: &mut Vec<u8>) -> Summary {
         pack(&self.page, 1, out);
         let trues = self.page.iter().map(|value| usize::from(*value)).sum::<usize>();
-        let ends = (!self.page.is_empty())
-            .then_some((Value::Boolean(trues == self.page.len()), Value::Boolean(trues > 0)));
+        let ends =
+            (!self.page.is_empty()).then_some((Value::Boolean(trues == self.page.len()), Value::Boolean(trues > 0)));
         self.page.clear();
         Summary { encoding: Encoding::PLAIN, ends, text_bytes: None }
     }

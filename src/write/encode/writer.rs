@@ -86,6 +86,8 @@ impl Writer {
         if self.rows == 0 {
             return Ok(());
         }
+        let bytes = self.encoded_bytes();
+        self.file.inner_mut().reserve(bytes);
         let columns = std::mem::take(&mut self.columns);
         let mut group = self.file.next_row_group()?;
         for column in columns {
