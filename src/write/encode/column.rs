@@ -4,25 +4,24 @@ use std::io::{Chain, Read};
 
 use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
-use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, LogicalType, PageType, Type};
+use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, PageType};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::Result;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ColumnIndexBuilder, LevelHistogram, OffsetIndexBuilder, PageEncodingStats,
 };
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
-use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::super::bounds::{Value, binary_upper, string_prefix, string_upper};
+use super::super::bounds::Value;
 use super::bits::{hybrid, width};
 use super::codec::Codec;
 use super::levels::{Leaf, Levels};
+use super::statistics::{cut_least, cut_most, statistics};
 use super::values::{Values, values};
 
 /// One column of the open row group.
@@ -218,8 +217,10 @@ impl Column {
         if nulls as usize == self.slots {
             self.column_index.append(true, Vec::new(), Vec::new(), nulls);
         } else if let Some((least, most)) = &summary.ends {
-            let (least, most) = (self.least(least, self.limits.index_bytes), self.most(most, self.limits.index_bytes));
-            self.column_index.append(false, least.0, most.0, nulls);
+            let length = self.limits.index_bytes;
+            let (least, _) = cut_least(&self.descriptor, least, length);
+            let (most, _) = cut_most(&self.descriptor, most, length);
+            self.column_index.append(false, least, most, nulls);
         } else {
             // Nothing but NaN, of which the index cannot speak.
             self.column_index.to_invalid();
@@ -286,7 +287,8 @@ impl Column {
     pub fn close(mut self, codec: &mut Codec) -> Result<(Parts, ColumnCloseResult)> {
         self.end_page(codec)?;
         self.end_dictionary(codec)?;
-        let statistics = self.statistics();
+        let statistics =
+            statistics(&self.descriptor, self.chunk.ends.as_ref(), self.chunk.nulls, self.limits.statistics_bytes);
         let has_dictionary = !self.dictionary.is_empty();
         let mut encodings = self.chunk.encodings;
         if has_dictionary {
@@ -334,86 +336,6 @@ impl Column {
         };
         let parts = [self.dictionary, self.pages.into_inner()?];
         Ok((Parts(parts.map(Bytes::from)), close))
-    }
-
-    fn statistics(&self) -> Statistics {
-        let nulls = Some(self.chunk.nulls);
-        macro_rules! statistics {
-            ($value:path, $type:ty) => {{
-                let (least, most) = match &self.chunk.ends {
-                    Some(($value(least), $value(most))) => (Some(*least), Some(*most)),
-                    _ => (None, None),
-                };
-                Statistics::from(ValueStatistics::<$type>::new(least, most, None, nulls, false))
-            }};
-        }
-        match self.descriptor.physical_type() {
-            Type::BOOLEAN => statistics!(Value::Boolean, bool),
-            Type::INT32 => statistics!(Value::Int, i32),
-            Type::INT64 => statistics!(Value::Long, i64),
-            Type::FLOAT => statistics!(Value::Float, f32),
-            Type::DOUBLE => statistics!(Value::Double, f64),
-            other => {
-                let length = self.limits.statistics_bytes;
-                let (least, most) = match &self.chunk.ends {
-                    Some((least, most)) => (Some(self.least(least, length)), Some(self.most(most, length))),
-                    None => (None, None),
-                };
-                let exact = |end: &Option<(Vec<u8>, bool)>| end.as_ref().is_none_or(|(_, exact)| *exact);
-                let (least_exact, most_exact) = (exact(&least), exact(&most));
-                let bytes = |end: Option<(Vec<u8>, bool)>| end.map(|(bytes, _)| ByteArray::from(bytes));
-                if other == Type::BYTE_ARRAY {
-                    let statistics = ValueStatistics::new(bytes(least), bytes(most), None, nulls, false);
-                    statistics.with_min_is_exact(least_exact).with_max_is_exact(most_exact).into()
-                } else {
-                    let fixed = |end| bytes(end).map(FixedLenByteArray::from);
-                    let statistics = ValueStatistics::new(fixed(least), fixed(most), None, nulls, false);
-                    statistics.with_min_is_exact(least_exact).with_max_is_exact(most_exact).into()
-                }
-            }
-        }
-    }
-
-    /// A lower end's bytes, cut to a length if they are more; and whether they are not.
-    fn least(&self, end: &Value, length: Option<usize>) -> (Vec<u8>, bool) {
-        let bytes = self.end_bytes(end);
-        match (end, length) {
-            (Value::Bytes(_), Some(length)) if bytes.len() > length => {
-                let text = self.text().then(|| std::str::from_utf8(&bytes).ok()).flatten();
-                let cut = text.map_or(length, |text| string_prefix(text, length).len());
-                (bytes[..cut].to_vec(), false)
-            }
-            _ => (bytes, true),
-        }
-    }
-
-    /// An upper end's; what is cut is made larger, and stays as it is if it cannot be.
-    fn most(&self, end: &Value, length: Option<usize>) -> (Vec<u8>, bool) {
-        let bytes = self.end_bytes(end);
-        let cut = match (end, length) {
-            (Value::Bytes(_), Some(length)) if bytes.len() > length => match std::str::from_utf8(&bytes) {
-                Ok(text) if self.text() => string_upper(text, string_prefix(text, length)).map(String::into_bytes),
-                _ => binary_upper(&bytes, length),
-            },
-            _ => None,
-        };
-        cut.map_or_else(|| (bytes, true), |cut| (cut, false))
-    }
-
-    fn text(&self) -> bool {
-        matches!(self.descriptor.logical_type_ref(), Some(LogicalType::String))
-    }
-
-    fn end_bytes(&self, end: &Value) -> Vec<u8> {
-        match end {
-            Value::Boolean(value) => vec![u8::from(*value)],
-            Value::Int(value) => value.to_le_bytes().to_vec(),
-            Value::Long(value) => value.to_le_bytes().to_vec(),
-            Value::Float(value) => value.to_le_bytes().to_vec(),
-            Value::Double(value) => value.to_le_bytes().to_vec(),
-            Value::Decimal(value) => value.to_be_bytes()[16 - self.descriptor.type_length() as usize..].to_vec(),
-            Value::Bytes(bytes) => bytes.clone(),
-        }
     }
 }
 

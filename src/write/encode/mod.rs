@@ -13,6 +13,7 @@ mod delta;
 mod dictionary;
 mod levels;
 mod numbers;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod texts;
