@@ -3,6 +3,7 @@
 //! Input is what the shredder makes of the producers' messages, `_kafka` and `_raw` included. Both files are read back
 //! and compared to it before any timing.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 
 use arrow::array::RecordBatch;
@@ -83,11 +84,14 @@ pub fn alone(name: &str, rounds: usize) {
 
 pub fn run(only: &[String]) {
     let pool = corpus::pool();
-    let options = Options::new(&Default::default()).expect("the defaults are valid");
+    let options = ["true", "false"].map(|delta| {
+        let properties = HashMap::from([("calve.parquet.delta-encodings".to_string(), delta.to_string())]);
+        Options::new(&properties).expect("a property that there is")
+    });
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd"));
     println!(
-        "{:14} {:>17}  {:>17}  times  bytes of a row: calve, arrow-rs, share",
-        "MB/s of input", "calve", "arrow-rs"
+        "{:14} {:>17}  {:>17}  {:>17}  times      bytes of a row, share",
+        "MB/s of input", "calve", "without deltas", "arrow-rs"
     );
     for (name, message) in SCHEMAS {
         if !(only.is_empty() && matches!(name, "event" | "flat")) && !only.iter().any(|wanted| wanted == name) {
@@ -99,30 +103,37 @@ pub fn run(only: &[String]) {
         let batches = batches(&mapping, &records);
         let layout = Layout::new(&mapping.iceberg, &mapping.arrow).expect("the mapping's own schemas agree");
         // Choosing the encodings counts as calve's time.
-        let calve = || {
+        let calve = |options: &Options| {
             let samples = sample::samples(&batches[0]);
-            ours(&batches, &layout, encoding::properties(&layout, &options, &Limits::default(), &samples))
+            ours(&batches, &layout, encoding::properties(&layout, options, &Limits::default(), &samples))
         };
         let arrow_rs = || theirs(&batches, WriterProperties::builder().set_compression(zstd).build());
-        let sizes = [calve().len(), arrow_rs().len()];
-        assert_same(calve(), &batches);
-        assert_same(arrow_rs(), &batches);
-        let mut speeds: [Speeds; 2] = Default::default();
+        let contestants: [&dyn Fn() -> Vec<u8>; 3] = [&|| calve(&options[0]), &|| calve(&options[1]), &arrow_rs];
+        let sizes = contestants.map(|encode| {
+            let file = encode();
+            let size = file.len();
+            assert_same(file, &batches);
+            size as f64 / records.len() as f64
+        });
+        let mut speeds: [Speeds; 3] = Default::default();
         for _ in 0..ROUNDS {
-            let start = cpu();
-            black_box(calve());
-            speeds[0].add(bytes, start);
-            let start = cpu();
-            black_box(arrow_rs());
-            speeds[1].add(bytes, start);
+            for (speeds, encode) in speeds.iter_mut().zip(contestants) {
+                let start = cpu();
+                black_box(encode());
+                speeds.add(bytes, start);
+            }
         }
-        let [ours, theirs] = sizes.map(|size| size as f64 / records.len() as f64);
-        let times = speeds[0].median() / speeds[1].median();
+        let [calve, plain, arrow_rs] = &speeds;
+        let times = [calve, plain].map(|speeds| speeds.median() / arrow_rs.median());
         println!(
-            "{name:14} {:>17}  {:>17}  {times:5.2}  {ours:.1} {theirs:.1} {:.3}",
-            speeds[0],
-            speeds[1],
-            ours / theirs
+            "{name:14} {calve:>17}  {plain:>17}  {arrow_rs:>17}  {:.2} {:.2}  {:.1} {:.1} {:.1}  {:.3} {:.3}",
+            times[0],
+            times[1],
+            sizes[0],
+            sizes[1],
+            sizes[2],
+            sizes[0] / sizes[2],
+            sizes[1] / sizes[2]
         );
     }
 }
