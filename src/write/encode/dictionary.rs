@@ -95,9 +95,15 @@ struct Entry {
 }
 
 impl Strings {
-    pub fn get(&self, index: u32) -> &[u8] {
+    fn get(&self, index: u32) -> &[u8] {
+        let (start, end) = self.span(index);
+        &self.page[start as usize..end as usize]
+    }
+
+    /// Where a value lies in the page.
+    pub fn span(&self, index: u32) -> (u32, u32) {
         let entry = &self.entries[index as usize];
-        &self.page[entry.start as usize..(entry.start + entry.length) as usize]
+        (entry.start, entry.start + entry.length)
     }
 }
 

@@ -212,10 +212,10 @@ impl Values for Texts {
                 out.push(width as u8);
                 hybrid(&page.indexes, width, out);
                 let used = (0u32..).zip(&self.used).filter(|(_, used)| **used);
-                let mut used = used.map(|(index, _)| dictionary.store.get(index));
-                if let Some(first) = used.next() {
-                    let ends = used.fold((first, first), |(least, most), text| (least.min(text), most.max(text)));
-                    page.ends = Some((ends.0.to_vec(), ends.1.to_vec()));
+                let spans: Vec<Span> = used.map(|(index, _)| dictionary.store.span(index)).collect();
+                if !spans.is_empty() {
+                    let (least, most) = ends(&dictionary.store.page, &spans, false);
+                    page.ends = Some((least.to_vec(), most.to_vec()));
                 }
                 self.used.fill(false);
             }
