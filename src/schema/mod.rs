@@ -21,6 +21,7 @@ mod check;
 mod choices;
 mod columns;
 mod comments;
+mod high;
 mod lenient;
 mod names;
 mod options;

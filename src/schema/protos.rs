@@ -72,7 +72,7 @@ impl FileResolver for Bundled {
 
 /// All `.proto` files, relative to the folder, in a fixed order. Hidden entries are left out (a mounted ConfigMap keeps
 /// its versions in `..data`), links are followed.
-fn find(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     walk(folder, Path::new(""), 0, &mut found)?;
     found.sort();

@@ -14,10 +14,11 @@ use buffa_descriptor::{
 };
 
 use super::comments::Comments;
+use super::high::Lowered;
 use super::model::{
     Cardinality, Enum, EnumId, EnumValue, Field, Kind, Message, MessageId, Oneof, Place, Pool, Presence,
 };
-use super::{options, places};
+use super::{high, options, places};
 
 /// Decoded descriptors are several times wider than their bytes; a schema of a thousand files fits well below this.
 const DECODED_BYTES_MAX: usize = 1 << 30;
@@ -26,7 +27,7 @@ const DECODED_BYTES_MAX: usize = 1 << 30;
 ///
 /// The bytes are untrusted: whatever they are, the answer is a pool or an error.
 pub fn pool(bytes: &[u8]) -> Result<Pool> {
-    let set: FileDescriptorSet = DecodeOptions::new()
+    let mut set: FileDescriptorSet = DecodeOptions::new()
         .with_element_memory_limit(DECODED_BYTES_MAX)
         .decode_from_slice(bytes)
         .map_err(|e| anyhow::anyhow!("the bytes are not a FileDescriptorSet: {e}"))?;
@@ -37,8 +38,9 @@ pub fn pool(bytes: &[u8]) -> Result<Pool> {
     check_imports(&set)?;
     let comments = Comments::of(&set.file);
     let places = places::of(&set.file);
+    let lowered = high::lower(&mut set);
     let descriptors = DescriptorPool::new(set).map_err(|e| anyhow::anyhow!("{e}"))?;
-    Resolver::new(&descriptors, comments, places).resolve()
+    Resolver::new(&descriptors, comments, places, lowered).resolve()
 }
 
 /// Names must be Protobuf identifiers: a name that begins with a dot makes buffa-descriptor's lookups disagree with its
@@ -110,16 +112,22 @@ struct Resolver<'a> {
     comments: Comments,
     /// By full name.
     places: HashMap<String, Place>,
+    lowered: Lowered,
     messages: HashMap<&'a str, MessageId>,
     enums: HashMap<&'a str, EnumId>,
 }
 
 impl<'a> Resolver<'a> {
-    fn new(descriptors: &'a DescriptorPool, comments: Comments, places: HashMap<String, Place>) -> Self {
+    fn new(
+        descriptors: &'a DescriptorPool,
+        comments: Comments,
+        places: HashMap<String, Place>,
+        lowered: Lowered,
+    ) -> Self {
         let messages =
             descriptors.messages().iter().zip(0..).map(|(message, id)| (message.full_name(), MessageId(id))).collect();
         let enums = descriptors.enums().iter().zip(0..).map(|(e, id)| (e.full_name(), EnumId(id))).collect();
-        Resolver { descriptors, comments, places, messages, enums }
+        Resolver { descriptors, comments, places, lowered, messages, enums }
     }
 
     fn resolve(&self) -> Result<Pool> {
@@ -165,7 +173,8 @@ impl<'a> Resolver<'a> {
                 {
                     bail!("extension {} of a MessageSet is not an optional message", extension.full_name());
                 }
-                fields.push(Field { extension: true, ..field });
+                let number = self.lowered.number(extension.full_name(), field.number);
+                fields.push(Field { extension: true, number, ..field });
             }
         }
         if message_set && fields.iter().any(|field| !field.extension) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{Pool, TableOptions};
+use super::{protos, source};
 use crate::config::{Fault, Faults, Project, SchemaSource, TableName, Topic, check_tables};
 
 /// The table property that engines show as a table's comment.
@@ -11,12 +12,16 @@ const COMMENT: &str = "comment";
 
 /// Applies the option `(calve.v1.table)` of each topic's message: its name, partitioning and description.
 ///
-/// A schema that cannot be read says nothing here; whoever goes on to use the topic fails with the reason.
+/// A schema that cannot be read says nothing here; whoever goes on to use the topic fails with the reason. One that does
+/// not import the options is not even compiled.
 pub fn settle(project: &mut Project) -> Faults {
     let mut faults = Faults::default();
     let mut pools: HashMap<SchemaSource, Option<Arc<Pool>>> = HashMap::new();
     for topic in project.topics.values_mut() {
         let pool = pools.entry(topic.schema.clone()).or_insert_with(|| {
+            if !source::imports(&topic.schema, protos::OPTIONS_PATH) {
+                return None;
+            }
             let loaded = super::load(&topic.schema);
             loaded.inspect_err(|error| tracing::debug!("no options are read from a schema: {error:#}")).ok()
         });

@@ -29,6 +29,22 @@ pub fn load(source: &SchemaSource) -> Result<Arc<Pool>> {
     Ok(Arc::new(pool))
 }
 
+/// Whether some file of the source may import `path`: its text or its bytes hold it. A source that cannot be read holds
+/// nothing.
+pub fn imports(source: &SchemaSource, path: &str) -> bool {
+    let holds = |file: &Path| {
+        let bytes = fs::read(file).unwrap_or_default();
+        bytes.windows(path.len()).any(|window| window == path.as_bytes())
+    };
+    match source {
+        SchemaSource::Protos(folder) => {
+            protos::find(folder).unwrap_or_default().iter().any(|file| holds(&folder.join(file)))
+        }
+        SchemaSource::DescriptorSet(file) => holds(file),
+        SchemaSource::Registry => true,
+    }
+}
+
 fn descriptor_set(file: &Path) -> Result<Pool> {
     let bytes = fs::read(file).with_context(|| format!("{}: cannot read the descriptor set", file.display()))?;
     resolve::pool(&bytes).with_context(|| {

@@ -4,6 +4,7 @@ mod choices;
 mod ddl;
 mod editions;
 mod evolve;
+mod high;
 mod hostile;
 mod mapping;
 mod partition;
