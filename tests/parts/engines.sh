@@ -4,7 +4,7 @@
 # Installs once into ${CALVE_PARTS:-$HOME/.cache/calve-parts}/engines and prints the path of its python on stdout;
 # everything else goes to stderr. Versions are pinned: what a reader accepts is part of what the tests promise.
 # DuckDB loads its extensions from the environment's site-packages, so nothing is fetched while tests run.
-set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 
 requirements="duckdb==1.5.5
 duckdb-extension-avro==1.5.5
@@ -14,9 +14,8 @@ pyiceberg[sql-sqlite,pyarrow]==0.11.1
 protobuf==6.33.1
 pytz==2025.2"
 
-home="${CALVE_PARTS:-$HOME/.cache/calve-parts}/engines"
+home="$PARTS/engines"
 python="$home/venv/bin/python"
-fail() { echo "engines.sh: $*" >&2; exit 1; }
 
 mkdir -p "$home"
 # Test binaries may ask at the same time; one installs, the others wait for it.
@@ -24,23 +23,9 @@ exec 9>"$home/lock"
 if command -v flock >/dev/null; then flock 9; fi
 
 if [ ! -x "$python" ] || [ "$(cat "$home/installed" 2>/dev/null)" != "$requirements" ]; then
-    base=""
-    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3.10 python3; do
-        [ -n "$candidate" ] || continue
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-            base="$candidate"
-            break
-        fi
-    done
-    [ -n "$base" ] || fail "no Python 3.10 to 3.13 found; install one, or name it in \$PYTHON"
-    rm -rf "$home/venv" "$home/installed"
+    python_env "$home" "$requirements"
     log="$home/install.log"
-    "$base" -m venv "$home/venv" >"$log" 2>&1 \
-        || fail "'$base -m venv' failed (on Debian and Ubuntu: apt-get install python3-venv); see $log"
-    printf '%s\n' "$requirements" >"$home/requirements.txt"
-    "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$home/requirements.txt" >"$log" 2>&1 \
-        || fail "pip could not install the engines (is the package index reachable?): $(tail -n 1 "$log"); see $log"
-    "$python" - >"$log" 2>&1 <<'PY' || fail "the engines are installed but do not start; see $log"
+    "$python" - >"$log" 2>&1 <<'PY' || die "the engines are installed but do not start; see $log"
 import glob, os, site
 import duckdb, pyiceberg.catalog.sql, pyarrow, google.protobuf
 connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})

@@ -33,6 +33,27 @@ once() {
   exec 8>&-
 }
 
+# python_env HOME REQUIREMENTS: makes HOME/venv anew, a Python environment with these packages. Whoever calls sees to it
+# that nobody else does so at the same time. (DuckDB has no wheels for a Python newer than 3.13.)
+python_env() {
+  local home=$1 log=$1/install.log base="" candidate
+  for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3.10 python3; do
+    [ -n "$candidate" ] || continue
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      base=$candidate
+      break
+    fi
+  done
+  [ -n "$base" ] || die "no Python 3.10 to 3.13 found; install one, or name it in \$PYTHON"
+  rm -rf "$home/venv" "$home/installed"
+  "$base" -m venv "$home/venv" > "$log" 2>&1 \
+    || die "'$base -m venv' failed (on Debian and Ubuntu: apt-get install python3-venv); see $log"
+  printf '%s\n' "$2" > "$home/requirements.txt"
+  "$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+    -r "$home/requirements.txt" > "$log" 2>&1 \
+    || die "pip could not install its packages (is the package index reachable?): $(tail -n 1 "$log"); see $log"
+}
+
 # Below the range that the kernel hands out, so that no outgoing connection takes it before the part binds it.
 free_port() {
   local port

@@ -5,7 +5,7 @@
 #
 # Installs once into ${CALVE_PARTS:-$HOME/.cache/calve-parts}/schemas and prints that folder on stdout; everything else
 # goes to stderr. Versions are pinned: the tests name messages of these files.
-set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 
 requirements="googleapis-common-protos==1.76.0
 grpcio-tools==1.85.1
@@ -14,40 +14,24 @@ opentelemetry-proto==1.45.2
 protobuf==7.36.2
 xds-protos==1.85.0"
 
-home="${CALVE_PARTS:-$HOME/.cache/calve-parts}/schemas"
-here="$(cd "$(dirname "$0")" && pwd)"
+home="$PARTS/schemas"
 python="$home/venv/bin/python"
 log="$home/install.log"
-fail() { echo "schemas.sh: $*" >&2; exit 1; }
 
 mkdir -p "$home"
 # Test binaries may ask at the same time; one installs, the others wait for it.
 exec 9>"$home/lock"
 if command -v flock >/dev/null; then flock 9; fi
 
-mark="$requirements $(cat "$0" "$here/conformance.sh" | cksum)"
+mark="$requirements $(cat "$0" "$HERE/conformance.sh" | cksum)"
 if [ "$(cat "$home/installed" 2>/dev/null)" != "$mark" ]; then
-    protos="$("$here/conformance.sh" protos)"
-    base=""
-    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3.10 python3; do
-        [ -n "$candidate" ] || continue
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' 2>/dev/null; then
-            base="$candidate"
-            break
-        fi
-    done
-    [ -n "$base" ] || fail "no Python 3.10 or newer found; install one, or name it in \$PYTHON"
-    rm -rf "$home/venv" "$home/installed"
-    "$base" -m venv "$home/venv" >"$log" 2>&1 \
-        || fail "'$base -m venv' failed (on Debian and Ubuntu: apt-get install python3-venv); see $log"
-    printf '%s\n' "$requirements" >"$home/requirements.txt"
-    "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$home/requirements.txt" >"$log" 2>&1 \
-        || fail "pip could not install the schemas (is the package index reachable?): $(tail -n 1 "$log"); see $log"
+    protos="$("$HERE/conformance.sh" protos)"
+    python_env "$home" "$requirements"
     "$python" -m grpc_tools.protoc -I"$protos" -I"$("$python" -c 'import grpc_tools, os; print(os.path.join(os.path.dirname(grpc_tools.__file__), "_proto"))')" \
         --include_imports --descriptor_set_out="$home/conformance.binpb" \
         "$protos"/google/protobuf/test_messages_*.proto "$protos"/conformance/conformance.proto >"$log" 2>&1 \
-        || fail "protoc does not compile the conformance suite's messages: $(head -n 1 "$log"); see $log"
-    "$python" - "$home" >"$log" 2>&1 <<'PY' || fail "the packages hold other files than expected: $(tail -n 1 "$log"); see $log"
+        || die "protoc does not compile the conformance suite's messages: $(head -n 1 "$log"); see $log"
+    "$python" - "$home" >"$log" 2>&1 <<'PY' || die "the packages hold other files than expected: $(tail -n 1 "$log"); see $log"
 import importlib, sys
 from google.protobuf import descriptor_pb2
 
