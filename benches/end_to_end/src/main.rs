@@ -11,10 +11,16 @@
 pub mod batch;
 #[path = "../../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../../src/error.rs"]
+mod error;
+mod fetch;
 #[path = "../../../tests/corpus/generate.rs"]
 mod generate;
 #[path = "../../../src/schema/mod.rs"]
 pub mod schema;
+#[path = "../../../src/source/mod.rs"]
+pub mod source;
+mod telemetry;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -38,6 +44,7 @@ const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [-
 throughput   N messages of corpus.event.Event, then of corpus.flat.Flat: MB/s of Protobuf, wall and per core
 backlog      N messages of corpus.event.Event under each memory_limit of --limits: peak RSS against it
 bad          N messages cut short against N good ones: CPU of a log of nothing but rejects
+fetch        N messages of 250 bytes: CPU a message of calve's source and of rust-rdkafka's consumers
 commits      2,100 commits of a trickle: time of commit 20 against that of commit 2,000";
 
 struct Options {
@@ -71,12 +78,13 @@ fn options() -> Result<Options> {
             "--codec" => options.codec = value()?,
             "--limits" => options.limits = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value()?.parse()?,
-            "throughput" | "backlog" | "bad" | "commits" => options.measurements.push(argument),
+            "throughput" | "backlog" | "bad" | "fetch" | "commits" => options.measurements.push(argument),
             _ => bail!("{HELP}"),
         }
     }
     ensure!(!options.measurements.is_empty(), "{HELP}");
-    ensure!(options.calve.is_file(), "{} is not there: cargo build --release", options.calve.display());
+    let in_process = options.measurements.iter().all(|measurement| measurement == "fetch");
+    ensure!(in_process || options.calve.is_file(), "{} is not there: cargo build --release", options.calve.display());
     Ok(options)
 }
 
@@ -92,6 +100,7 @@ fn main() -> Result<()> {
             "throughput" => throughput(&options, &broker)?,
             "backlog" => backlog(&options, &broker)?,
             "bad" => bad(&options, &broker)?,
+            "fetch" => fetch::fetch(&options, &broker)?,
             _ => commits(&options, &broker)?,
         }
     }

@@ -1,0 +1,4 @@
+//! Of the daemon's telemetry, what its source counts.
+
+#[path = "../../../src/telemetry/metrics.rs"]
+pub mod metrics;
