@@ -23,4 +23,19 @@ bench:
 
 # The shredder's unchecked memory accesses, under Miri.
 miri:
-    cd benches && cargo +nightly miri test -- shred::unchecked shred::columns shred::wire
+    cd fuzz && cargo +nightly miri test --lib -- shred::unchecked shred::columns shred::wire
+
+# The same accesses where there is no Miri: the shredder's tests and all inputs that the fuzzer found, with debug
+# assertions and AddressSanitizer; a bench run under valgrind.
+sanitize:
+    cd fuzz && RUSTFLAGS=-Zsanitizer=address cargo +nightly test --target x86_64-unknown-linux-gnu --lib shred::
+    cd fuzz && cargo run --release --features corpus --bin corpus -- unpack
+    for target in shred rebuild descriptors; do cargo +nightly fuzz run $target -- -runs=0 || exit 1; done
+    cd benches && cargo build --release
+    for schema in event maps known; do valgrind --error-exitcode=1 benches/target/release/bench alone $schema 1 || exit 1; done
+
+# Looks for records that break the shredder's promises, until stopped: `just fuzz shred`, `rebuild` or `descriptors`.
+fuzz TARGET *ARGS:
+    cd fuzz && cargo run --release --features corpus --bin corpus -- seed
+    cargo +nightly fuzz run {{TARGET}} -- -dict=fuzz/corpus/{{ if TARGET == "descriptors" { "descriptors" } else { "records" } }}.dict \
+        -max_len=2048 -timeout=20 -malloc_limit_mb=256 {{ARGS}}

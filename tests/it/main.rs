@@ -9,6 +9,7 @@ mod conformance;
 mod corpus;
 mod crash;
 mod evolve;
+mod hostile;
 mod ingest;
 mod interop;
 mod outages;

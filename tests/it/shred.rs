@@ -1,6 +1,7 @@
 //! The shredder against an independent decoder: values, verdicts, and what goes to `_raw`.
 
-use calve::batch::RejectCode;
+use arrow::array::RecordBatch;
+use calve::batch::{Reject, RejectCode};
 use calve::schema::mapping::Mapping;
 use calve::shred::{Options, Shredder};
 use rand::rngs::StdRng;
@@ -30,16 +31,29 @@ pub fn compare(
     let rejects = shredder.append(&batch(records.iter().map(|record| Some(record.as_slice()))));
     assert_eq!(shredder.rows() + rejects.len(), records.len(), "{name}, seed {seed}");
     let batches = shredder.take().unwrap();
+    judge(corpus, mapping, &rejects, &batches, records, broken, allowed, &|| format!("{name}, seed {seed}"));
+}
+
+/// The same of records that were shredded, `of` saying whose they are.
+#[allow(clippy::too_many_arguments)] // All that went in, and all that came out.
+pub fn judge(
+    corpus: &Corpus,
+    mapping: &Mapping,
+    rejects: &[Reject],
+    batches: &[RecordBatch],
+    records: &[Vec<u8>],
+    broken: bool,
+    allowed: impl Fn(Option<RejectCode>, Option<&str>) -> bool,
+    of: &dyn Fn() -> String,
+) {
     let mut rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
     let oracle = Oracle { pool: &corpus.pool, descriptors: &corpus.descriptors };
     for (index, record) in records.iter().enumerate() {
-        let misread = broken && wire::entry_of_other_wire_type(&corpus.pool, mapping.message, record);
-        let place = || format!("{name}, seed {seed}, record {index}: {record:02x?}");
+        let misread = broken && wire::is_misread(&corpus.pool, mapping.message, record);
+        let place = || format!("{}, record {index}: {record:02x?}", of());
         let reject = rejects.iter().find(|reject| reject.record == index);
         let row = reject.is_none().then(|| rows.next().expect("as many rows as records without a reject"));
         if misread {
-            // buffa reads an entry's key or value without a look at its wire type; everyone else takes one of another
-            // type for an unknown field.
             continue;
         }
         match (oracle.judge(mapping.message, record), row) {
@@ -68,7 +82,7 @@ pub fn compare(
             }
         }
     }
-    assert!(rows.next().is_none(), "{name}, seed {seed}: more rows than records");
+    assert!(rows.next().is_none(), "{}: more rows than records", of());
 }
 
 fn random(style: generate::Style, salt: u64) {

@@ -42,7 +42,19 @@ pub const MESSAGES: [&str; 21] = [
 ];
 
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/proto")
+    root().join("proto")
+}
+
+/// `tests/corpus`; the fuzz targets' package, which shares this, is a folder below it all.
+pub fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut roots = package.ancestors().map(|folder| folder.join("tests/corpus"));
+    roots.find(|folder| folder.is_dir()).expect("the repository holds the corpus")
+}
+
+/// The schema in an edition, which only protoc compiles.
+pub fn editions() -> Corpus {
+    Corpus::of_set(&root().join("editions/features.binpb"))
 }
 
 pub struct Corpus {

@@ -2,19 +2,94 @@
 
 use calve::schema::model::{Cardinality, Kind, Message, MessageId, Pool};
 
-/// Whether some map entry holds a key or a value of another wire type than the schema's.
-pub fn entry_of_other_wire_type(pool: &Pool, id: MessageId, bytes: &[u8]) -> bool {
+/// Whether buffa reads these bytes otherwise than everyone else: it takes the key and the value of a map's entry without
+/// a look at their wire types, and a message that is length-prefixed where a group was declared, or the other way round.
+/// Others take all that for unknown fields.
+pub fn is_misread(pool: &Pool, id: MessageId, bytes: &[u8]) -> bool {
+    fields_misread(pool, Some(id), &mut &*bytes)
+}
+
+/// Up to the end of the bytes or of the group, or to where they are not well-formed.
+fn fields_misread(pool: &Pool, id: Option<MessageId>, rest: &mut &[u8]) -> bool {
+    let definition = id.map(|id| pool.message(id));
+    let (mut url, mut value) = (None, None);
     let mut found = false;
-    walk(bytes, &mut |number, wire, payload| {
-        let Some(field) = pool.message(id).field(number) else { return };
-        let Some(payload) = payload else { return };
-        found |= match (field.cardinality, field.kind) {
-            (Cardinality::Map { key }, kind) => entry(pool, key, kind, payload),
-            (_, Kind::Message(id)) if wire == 2 => entry_of_other_wire_type(pool, id, payload),
-            _ => false,
+    while let Some(tag) = varint(rest) {
+        let (number, wire) = ((tag >> 3) as u32, (tag & 7) as u32);
+        let field = definition.and_then(|definition| definition.field(number));
+        let kind = field.map(|field| (field.cardinality, field.kind));
+        found |= match (kind, wire) {
+            (_, 4) => return found,
+            (Some((Cardinality::Map { key }, kind)), 2) => {
+                let Some(entry) = prefixed(rest) else { return found };
+                self::entry(pool, key, kind, entry)
+            }
+            (Some((_, Kind::Group(_))), 2) | (Some((_, Kind::Message(_))), 3) => true,
+            (Some((_, Kind::Message(id))), 2) => {
+                let Some(mut inner) = prefixed(rest) else { return found };
+                fields_misread(pool, Some(id), &mut inner)
+            }
+            (Some((_, Kind::Group(id))), 3) => fields_misread(pool, Some(id), rest),
+            (_, 3) => {
+                let set = id.filter(|id| pool.message(*id).message_set && number == 1);
+                if let Some(set) = set { item_misread(pool, set, rest) } else { fields_misread(pool, None, rest) }
+            }
+            (_, 2) => {
+                let Some(payload) = prefixed(rest) else { return found };
+                let any = definition.is_some_and(|definition| definition.full_name == "google.protobuf.Any");
+                match number {
+                    1 if any => url = Some(payload),
+                    2 if any => value = Some(payload),
+                    _ => {}
+                }
+                false
+            }
+            _ => {
+                if scalar(wire.into(), rest, &mut Vec::new()).is_none() {
+                    return found;
+                }
+                false
+            }
         };
-    });
+        if found {
+            return true;
+        }
+    }
+    if let (Some(url), Some(mut value)) = (url, value)
+        && let Some(id) = std::str::from_utf8(url).ok().and_then(|url| pool.find(url.rsplit('/').next()?))
+    {
+        return fields_misread(pool, Some(id), &mut value);
+    }
     found
+}
+
+/// An item of a MessageSet; any of its messages may be the one that counts.
+fn item_misread(pool: &Pool, set: MessageId, rest: &mut &[u8]) -> bool {
+    let mut types = Vec::new();
+    let mut messages = Vec::new();
+    while let Some(tag) = varint(rest) {
+        match tag & 7 {
+            4 => break,
+            3 => _ = fields_misread(pool, None, rest),
+            2 => {
+                let Some(payload) = prefixed(rest) else { break };
+                messages.push(payload);
+            }
+            0 => types.extend(varint(rest).map(|value| value as u32)),
+            wire if scalar(wire, rest, &mut Vec::new()).is_none() => break,
+            _ => {}
+        }
+    }
+    let known = types.iter().filter_map(|number| pool.message(set).field(*number));
+    known.into_iter().any(|field| {
+        let Kind::Message(id) = field.kind else { return false };
+        messages.iter().any(|message| is_misread(pool, id, message))
+    })
+}
+
+fn prefixed<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = varint(rest)?;
+    take(rest, usize::try_from(length).ok()?)
 }
 
 /// The message with every item of a MessageSet as an ordinary field, which a decoder without MessageSets reads; none if
@@ -64,7 +139,7 @@ fn fields_without_items(
             2 => {
                 put(out, tag);
                 let length = varint(rest)?;
-                let mut payload = take(rest, length as usize)?.to_vec();
+                let mut payload = take(rest, usize::try_from(length).ok()?)?.to_vec();
                 if let (Some(field), Some(Cardinality::Map { .. })) = (field, field.map(|field| field.cardinality)) {
                     payload = entry_without_items(pool, field.kind, &payload)?;
                 } else if let Some(inner) = inner {
@@ -177,39 +252,33 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn entry(pool: &Pool, key: Kind, value: Kind, bytes: &[u8]) -> bool {
-    let mut found = false;
-    walk(bytes, &mut |number, wire, payload| {
-        found |= match number {
-            1 => wire != wire_of(key),
-            2 => wire != wire_of(value),
-            _ => false,
-        };
-        if let (2, Kind::Message(id), Some(payload)) = (number, value, payload) {
-            found |= entry_of_other_wire_type(pool, id, payload);
-        }
-    });
-    found
-}
-
-/// Calls back with number, wire type and, where length-delimited, payload of each field, as far as the bytes are well
-/// formed; what is in a group counts as a field of its own.
-fn walk(bytes: &[u8], field: &mut impl FnMut(u32, u32, Option<&[u8]>)) {
     let mut rest = bytes;
     while let Some(tag) = varint(&mut rest) {
         let (number, wire) = ((tag >> 3) as u32, (tag & 7) as u32);
-        let skipped = match wire {
-            0 => varint(&mut rest).map(|_| None),
-            1 => take(&mut rest, 8).map(|_| None),
-            5 => take(&mut rest, 4).map(|_| None),
-            2 => varint(&mut rest).and_then(|length| take(&mut rest, length as usize)).map(Some),
-            _ => Some(None),
-        };
-        // The type of a field that is cut off was seen all the same.
-        field(number, wire, skipped.flatten());
-        if skipped.is_none() {
-            return;
+        if number == 1 && wire != wire_of(key) || number == 2 && wire != wire_of(value) {
+            return true;
+        }
+        match (number, value, wire) {
+            (2, Kind::Message(id), 2) => {
+                let Some(payload) = prefixed(&mut rest) else { return false };
+                if is_misread(pool, id, payload) {
+                    return true;
+                }
+            }
+            (_, _, 3) => _ = fields_misread(pool, None, &mut rest),
+            (_, _, 2) => {
+                if prefixed(&mut rest).is_none() {
+                    return false;
+                }
+            }
+            _ => {
+                if scalar(wire.into(), &mut rest, &mut Vec::new()).is_none() {
+                    return false;
+                }
+            }
         }
     }
+    false
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
