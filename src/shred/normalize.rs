@@ -194,7 +194,9 @@ impl<'a> Normalizer<'a> {
             }
             let number = || wire::varint(self.buffer, next).map_or(0, |(value, _)| value as i32);
             let single = field.op != Op::Repeated;
-            if single && op == Op::EnumClosed && self.plan.enums[field.node as usize].name(number()).is_none() {
+            // Also where the value is skipped: a number without a name is no member of a oneof.
+            let closed = op == Op::EnumClosed || op.is_skip() && field.inner == Op::EnumClosed;
+            if single && closed && self.plan.enums[field.node as usize].name(number()).is_none() {
                 // In an entry that counts, a later value has overwritten it (`key`).
                 self.raw |= node.key.is_none();
             } else {
