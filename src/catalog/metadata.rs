@@ -1,24 +1,32 @@
 //! Table metadata files: a new table's first one, and the next one after a change. For catalogs that only point to
-//! them (SQL now, Glue later); a REST server writes its own.
+//! them (SQL, Glue); a REST server writes its own.
 
 use std::collections::HashMap;
-use std::str::FromStr;
+use std::io::Write;
 use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{FormatVersion, MetadataLog, TableMetadata, TableMetadataBuilder};
 use iceberg::table::Table;
-use iceberg::{MetadataLocation, Runtime, TableIdent, TableRequirement, TableUpdate};
+use iceberg::{Runtime, TableIdent, TableRequirement, TableUpdate};
+
+use uuid::Uuid;
 
 use super::{Creation, Error, Result};
 
 /// A table's property that deletes metadata files which fell off the metadata log.
 const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
 
+const METADATA_PATH: &str = "write.metadata.path";
+const COMPRESSION: &str = "write.metadata.compression-codec";
+
 /// Metadata that is ready to be written, and where.
 pub(super) struct Next {
     pub(super) metadata: TableMetadata,
-    pub(super) location: MetadataLocation,
+    pub(super) location: String,
     /// Files that the new metadata no longer logs.
     expired: Vec<MetadataLog>,
 }
@@ -57,7 +65,7 @@ pub(super) fn create(location: &str, creation: Creation) -> Result<Next> {
     json["sort-orders"] = serde_json::json!([order]);
     let metadata: TableMetadata =
         serde_json::from_value(json).map_err(|error| Error::Refused(format!("new table metadata: {error}")))?;
-    let location = MetadataLocation::new_with_metadata(location, &metadata);
+    let location = file(&metadata, 0)?;
     Ok(Next { metadata, location, expired: Vec::new() })
 }
 
@@ -76,24 +84,27 @@ pub(super) fn update(base: &Table, requirements: &[TableRequirement], updates: V
         builder = update.apply(builder)?;
     }
     let built = builder.build()?;
-    let location = match MetadataLocation::from_str(current) {
-        Ok(location) => location.with_next_version().with_new_metadata(&built.metadata),
-        // A file that another writer named in its own way (v3.metadata.json): its name says nothing to us.
-        Err(_) => MetadataLocation::new_with_metadata(built.metadata.location(), &built.metadata),
-    };
+    let location = file(&built.metadata, version(current).map_or(0, |version| version + 1))?;
     Ok(Next { metadata: built.metadata, location, expired: built.expired_metadata_logs })
 }
 
 impl Next {
     pub(super) async fn write(&self, file_io: &FileIO) -> Result<()> {
-        Ok(self.metadata.write_to(file_io, &self.location).await?)
+        let mut bytes = serde_json::to_vec(&self.metadata)
+            .map_err(|error| Error::Refused(format!("table metadata as JSON: {error}")))?;
+        if is_gzip(&self.metadata)? {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let written = encoder.write_all(&bytes).and_then(|()| encoder.finish());
+            bytes = written.map_err(|error| Error::Refused(format!("table metadata as gzip: {error}")))?;
+        }
+        Ok(file_io.new_output(&self.location)?.write(bytes.into()).await?)
     }
 
     /// Takes back a file that no catalog points to. Best effort: what stays is an orphan, which costs only space.
     pub(super) async fn discard(&self, file_io: &FileIO) {
-        let location = self.location.to_string();
-        if let Err(error) = file_io.delete(&location).await {
-            tracing::debug!(%location, %error, "an unused metadata file stays behind");
+        let location = &self.location;
+        if let Err(error) = file_io.delete(location).await {
+            tracing::debug!(location, %error, "an unused metadata file stays behind");
         }
     }
 
@@ -110,7 +121,32 @@ impl Next {
                 }
             });
         }
-        table(ident, self.metadata, Some(self.location.to_string()), file_io.clone())
+        table(ident, self.metadata, Some(self.location), file_io.clone())
+    }
+}
+
+/// A metadata file's name: in `write.metadata.path`, else in `metadata` under the table's location.
+fn file(metadata: &TableMetadata, version: u32) -> Result<String> {
+    let folder = match metadata.properties().get(METADATA_PATH) {
+        Some(path) => path.trim_end_matches('/').to_owned(),
+        None => format!("{}/metadata", metadata.location().trim_end_matches('/')),
+    };
+    let suffix = if is_gzip(metadata)? { ".gz" } else { "" };
+    Ok(format!("{folder}/{version:05}-{}{suffix}.metadata.json", Uuid::new_v4()))
+}
+
+/// The version that a metadata file's name begins with. Others may name their files in their own way (v3.metadata.json),
+/// which says nothing to us.
+fn version(location: &str) -> Option<u32> {
+    location.rsplit('/').next()?.split_once('-')?.0.parse().ok()
+}
+
+fn is_gzip(metadata: &TableMetadata) -> Result<bool> {
+    match metadata.properties().get(COMPRESSION).map(String::as_str) {
+        None | Some("") => Ok(false),
+        Some(codec) if codec.eq_ignore_ascii_case("none") => Ok(false),
+        Some(codec) if codec.eq_ignore_ascii_case("gzip") => Ok(true),
+        Some(other) => Err(Error::Refused(format!("{COMPRESSION} is {other:?}; use none or gzip"))),
     }
 }
 
@@ -199,7 +235,7 @@ mod tests {
         assert_eq!(metadata.last_partition_id(), 1000);
         assert_eq!(metadata.properties()["owner"], "calve");
         assert_eq!(metadata.format_version(), FormatVersion::V2);
-        let name = next.location.to_string();
+        let name = next.location;
         assert!(name.starts_with("file:///wh/a/b/metadata/00000-") && name.ends_with(".metadata.json"), "{name}");
     }
 
@@ -213,6 +249,30 @@ mod tests {
         let mut wrong = creation();
         wrong.properties.insert("format-version".to_owned(), "9".to_owned());
         assert!(matches!(create("/wh/t", wrong), Err(Error::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn metadata_files_go_where_the_table_says() {
+        let mut wanted = creation();
+        wanted.properties.insert(METADATA_PATH.to_owned(), "memory:/elsewhere/".to_owned());
+        wanted.properties.insert(COMPRESSION.to_owned(), "GZIP".to_owned());
+        let next = create("memory:/t", wanted).unwrap();
+        let (metadata, location) = (next.metadata.clone(), next.location.clone());
+        assert!(
+            location.starts_with("memory:/elsewhere/00000-") && location.ends_with(".gz.metadata.json"),
+            "{location}"
+        );
+        let files = FileIO::new_with_memory();
+        next.write(&files).await.unwrap();
+        assert_eq!(TableMetadata::read_from(&files, &location).await.unwrap(), metadata);
+        let base = next.committed(&TableIdent::from_strs(["a", "b"]).unwrap(), &files).unwrap();
+        let after = update(&base, &[], vec![TableUpdate::RemoveProperties { removals: vec![COMPRESSION.to_owned()] }]);
+        let location = after.unwrap().location;
+        assert!(location.starts_with("memory:/elsewhere/00001-") && !location.contains(".gz"), "{location}");
+        assert_eq!(version("s3://lake/t/metadata/v3.metadata.json"), None);
+        let mut wrong = creation();
+        wrong.properties.insert(COMPRESSION.to_owned(), "zip".to_owned());
+        assert!(matches!(create("memory:/t", wrong), Err(Error::Refused(_))));
     }
 
     #[test]

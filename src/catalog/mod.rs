@@ -1,9 +1,11 @@
-//! Iceberg catalogs: SQL (SQLite, Postgres) and REST behind one trait, and the object store that tables lie in.
+//! Iceberg catalogs: SQL (SQLite, Postgres), REST and Glue behind one trait, and the object store that tables lie in.
 //!
 //! A catalog here is only the last hop: load, create, and swap a table's metadata under stated requirements. What a
 //! change consists of, and whether it may be tried again, is decided in [`crate::commit`].
 
+pub mod aws;
 mod error;
+mod glue;
 mod metadata;
 mod rest;
 mod sql;
@@ -99,9 +101,7 @@ pub async fn open(config: &config::Catalog) -> Result<Arc<dyn Catalog>> {
     match config.kind {
         CatalogKind::Sql => Ok(Arc::new(sql::Sql::open(config).await?)),
         CatalogKind::Rest => Ok(Arc::new(rest::Rest::open(config).await?)),
-        CatalogKind::Glue => {
-            Err(Error::Refused(format!("catalog {}: type glue is not supported yet; use sql or rest", config.name)))
-        }
+        CatalogKind::Glue => Ok(Arc::new(glue::Glue::open(config).await?)),
     }
 }
 

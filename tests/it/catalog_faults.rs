@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use calve::catalog::{self, Catalog, Error};
 use calve::config::CatalogKind;
+use iceberg::TableIdent;
 use iceberg::table::Table;
 
 use crate::support::parts::Part;
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::tables::{append, commit_ids, configured, fresh_table, namespace};
+use crate::support::tables::{append, commit_ids, configured, creation, fresh_table, glue_properties, namespace};
 
 /// What a fault must lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,54 @@ async fn rest_behind_a_bad_network() {
         assert!(matches!(error, Error::Unavailable(_)), "{fault:?}: {error:?}");
         assert!(!error.to_string().contains('\n'), "{error}");
     }
+    let loaded = catalog.load(table.identifier()).await.unwrap();
+    assert_eq!(loaded.metadata().current_snapshot_id(), table.metadata().current_snapshot_id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn glue_behind_a_bad_network() {
+    let glue = Part::start("glue", &[]);
+    let proxy = Proxy::start(&glue.address).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut properties = glue_properties(&proxy.url(&glue.address));
+    properties.push(("warehouse", folder.path().display().to_string()));
+    let properties: Vec<_> = properties.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let catalog = catalog::open(&configured("glue", CatalogKind::Glue, &properties)).await.unwrap();
+    let bronze = namespace(&["bronze"]);
+    catalog.create_namespace(&bronze).await.unwrap();
+    let mut table = fresh_table(catalog.as_ref(), &bronze, "t").await;
+    let mut faults = vec![
+        (Fault::Reset, Outcome::UnknownNot),
+        (Fault::LoseAnswer, Outcome::UnknownApplied),
+        (Fault::Delay(Duration::from_millis(500)), Outcome::Done),
+        (Fault::Garble(200), Outcome::UnknownApplied),
+    ];
+    // Statuses of gateways: Glue's own words come with the name of a refusal.
+    for status in [429, 500, 503] {
+        faults.push((Fault::Refuse(status), Outcome::UnknownNot));
+        faults.push((Fault::Garble(status), Outcome::UnknownApplied));
+    }
+    for (fault, expected) in faults {
+        let arm = || proxy.arm("AWSGlue.UpdateTable", fault, 1);
+        table = under_fault(&*catalog, &*catalog, table, &format!("{fault:?}"), arm, expected).await;
+        assert!(proxy.spent());
+    }
+    for fault in [Fault::Reset, Fault::LoseAnswer, Fault::Refuse(429), Fault::Refuse(503), Fault::Garble(500)] {
+        proxy.arm("AWSGlue.GetTable", fault, 1);
+        let error = catalog.load(table.identifier()).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{fault:?}: {error:?}");
+        // A commit that did not get as far as its update changed nothing.
+        proxy.arm("AWSGlue.GetTable", fault, 1);
+        let (requirements, updates) = append(&table, "not sent").await;
+        let error = catalog.commit(&table, requirements, updates).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{fault:?}: {error:?}");
+    }
+    // Making a table whose answer is lost may have made it.
+    proxy.arm("AWSGlue.CreateTable", Fault::LoseAnswer, 1);
+    let ident = TableIdent::new(bronze.clone(), "made".to_owned());
+    let lost = catalog.create(&ident, creation()).await;
+    assert!(matches!(lost, Err(Error::Unknown(_))), "{lost:?}");
+    assert!(catalog.load(&ident).await.is_ok());
     let loaded = catalog.load(table.identifier()).await.unwrap();
     assert_eq!(loaded.metadata().current_snapshot_id(), table.metadata().current_snapshot_id());
 }
@@ -231,7 +280,8 @@ async fn configurations_that_cannot_work() {
     refused(&opened(CatalogKind::Sql, odd).await, "calve.trust-mirror");
     let oauth = vec![("uri", "http://127.0.0.1:1".to_owned()), ("credential", "id:hush".to_owned())];
     refused(&opened(CatalogKind::Rest, oauth).await, "not supported yet");
-    refused(&opened(CatalogKind::Glue, vec![]).await, "not supported yet");
+    let here = || vec![("glue.region", "us-east-1".to_owned()), ("glue.endpoint", "nonsense".to_owned())];
+    refused(&opened(CatalogKind::Glue, here()).await, "glue.endpoint is no address");
     // Nobody listens on port 1.
     let error = opened(CatalogKind::Rest, vec![("uri", "http://127.0.0.1:1".to_owned())]).await;
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");

@@ -10,12 +10,17 @@ use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
 
 use crate::support::parts::Part;
-use crate::support::tables::{append, commit_ids, configured, creation, fresh_table, namespace};
+use crate::support::tables::{append, commit_ids, configured, creation, fresh_table, glue_properties, namespace};
 
 /// All that a catalog promises, in a namespace of its own.
 pub async fn behaves(catalog: Arc<dyn Catalog>) {
+    behaves_with(catalog, &["bronze", "eu west"], "naïve table").await;
+}
+
+/// `deep` is a namespace and `odd` a table's name that the catalog must take as well.
+async fn behaves_with(catalog: Arc<dyn Catalog>, deep: &[&str], odd: &str) {
     let bronze = namespace(&["bronze"]);
-    names(catalog.as_ref(), &bronze).await;
+    names(catalog.as_ref(), &bronze, deep, odd).await;
     creates(catalog.as_ref(), &bronze).await;
     commits_and_conflicts(catalog.as_ref(), &bronze).await;
     evolves_and_appends_at_once(catalog.as_ref(), &bronze).await;
@@ -23,7 +28,7 @@ pub async fn behaves(catalog: Arc<dyn Catalog>) {
     races(catalog, &bronze).await;
 }
 
-async fn names(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+async fn names(catalog: &dyn Catalog, bronze: &NamespaceIdent, deep: &[&str], odd: &str) {
     assert!(matches!(catalog.tables(bronze).await, Err(Error::NotFound(_))));
     let ident = TableIdent::new(bronze.clone(), "t".to_owned());
     assert!(matches!(catalog.load(&ident).await, Err(Error::NotFound(_))));
@@ -33,11 +38,11 @@ async fn names(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
     catalog.create_namespace(bronze).await.unwrap();
     assert!(matches!(catalog.create_namespace(bronze).await, Err(Error::AlreadyExists(_))));
     assert_eq!(catalog.tables(bronze).await.unwrap(), []);
-    let deep = namespace(&["bronze", "eu west"]);
+    let deep = namespace(deep);
     catalog.create_namespace(&deep).await.unwrap();
     let all = catalog.namespaces().await.unwrap();
     assert!(all.contains(bronze) && all.contains(&deep), "{all:?}");
-    let table = fresh_table(catalog, &deep, "naïve table").await;
+    let table = fresh_table(catalog, &deep, odd).await;
     assert_eq!(catalog.tables(&deep).await.unwrap(), [table.identifier().clone()]);
     assert_eq!(catalog.load(table.identifier()).await.unwrap().metadata().uuid(), table.metadata().uuid());
     catalog.drop_table(table.identifier()).await.unwrap();
@@ -214,4 +219,63 @@ async fn rest_behaves() {
     // A slash at the end must not matter.
     let config = configured("rest", CatalogKind::Rest, &[("uri", &format!("{}/", rest.address))]);
     behaves(catalog::open(&config).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn glue_behaves() {
+    let glue = Part::start("glue", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = folder.path().display().to_string();
+    let mut properties = glue_properties(&glue.address);
+    properties.push(("warehouse", warehouse));
+    let mut properties: Vec<_> = properties.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let catalog = catalog::open(&configured("glue", CatalogKind::Glue, &properties)).await.unwrap();
+    behaves_with(catalog.clone(), &["eu_west"], "t_1").await;
+    // Names that Glue would fold, or Athena not read, are refused before they are written.
+    for (space, name) in [(&["bronze", "deep"][..], "t"), (&["bronze"][..], "Orders"), (&["eu-west"][..], "t")] {
+        let ident = TableIdent::new(namespace(space), name.to_owned());
+        assert!(matches!(catalog.create(&ident, creation()).await, Err(Error::Refused(_))), "{ident}");
+    }
+    // What Glue keeps beside the pointer, as its console and Athena's lists show it.
+    let table = TableIdent::new(namespace(&["bronze"]), "evolving".to_owned());
+    let now = catalog.load(&table).await.unwrap();
+    let entry = glue_table(&glue.address, "bronze", "evolving").await;
+    let (parameters, columns) = (&entry["Parameters"], &entry["StorageDescriptor"]["Columns"]);
+    assert_eq!(entry["TableType"], "EXTERNAL_TABLE");
+    assert_eq!(parameters["table_type"], "ICEBERG");
+    assert_eq!(parameters["metadata_location"].as_str(), now.metadata_location());
+    assert_eq!(parameters["previous_metadata_location"], now.metadata().metadata_log()[0].metadata_file);
+    let shown: Vec<_> =
+        columns.as_array().unwrap().iter().map(|column| format!("{} {}", column["Name"], column["Type"])).collect();
+    let kafka = "struct<partition:int,timestamp:timestamp>";
+    let wanted = ["id bigint", "name string", &format!("_kafka {kafka}"), "_raw binary", "added double"];
+    assert_eq!(shown.iter().map(|column| column.replace('"', "")).collect::<Vec<_>>(), wanted);
+    assert_eq!(columns[0]["Comment"], "the order's number");
+    assert_eq!(columns[4]["Parameters"]["iceberg.field.current"], "true");
+    // Without old versions, of which Glue keeps a limited number; with them where they are wanted.
+    assert_eq!(versions(&glue.address, "raced").await, 1);
+    properties.push(("glue.skip-archive", "false"));
+    let keeping = catalog::open(&configured("glue", CatalogKind::Glue, &properties)).await.unwrap();
+    let (requirements, updates) = append(&now, "kept").await;
+    keeping.commit(&now, requirements, updates).await.unwrap();
+    assert_eq!(versions(&glue.address, "evolving").await, 2);
+}
+
+/// What Glue itself answers, asked without us.
+async fn glue_asked(address: &str, action: &str, body: serde_json::Value) -> serde_json::Value {
+    let request = reqwest::Client::new().post(address).header("x-amz-target", format!("AWSGlue.{action}"));
+    let request =
+        request.header("authorization", "AWS4-HMAC-SHA256 Credential=k/20261122/us-east-1/glue/aws4_request, ");
+    let answer =
+        request.header("content-type", "application/x-amz-json-1.1").body(body.to_string()).send().await.unwrap();
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
+
+async fn glue_table(address: &str, database: &str, name: &str) -> serde_json::Value {
+    glue_asked(address, "GetTable", serde_json::json!({ "DatabaseName": database, "Name": name })).await["Table"].take()
+}
+
+async fn versions(address: &str, name: &str) -> usize {
+    let body = serde_json::json!({ "DatabaseName": "bronze", "TableName": name });
+    glue_asked(address, "GetTableVersions", body).await["TableVersions"].as_array().unwrap().len()
 }

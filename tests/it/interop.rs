@@ -1,4 +1,4 @@
-//! One SQL catalog, several owners: PyIceberg's SqlCatalog and Java's JdbcCatalog work on ours and we on theirs.
+//! One catalog, several owners: PyIceberg (SQL, Glue) and Java's JdbcCatalog work on ours and we on theirs.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -11,38 +11,53 @@ use iceberg::table::Table;
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
 use serde_json::Value;
 
-use crate::support::parts::{Part, python};
-use crate::support::tables::{append, commit_ids, configured, fresh_table, namespace};
+use crate::support::parts::{Part, python, script};
+use crate::support::tables::{append, commit_ids, configured, fresh_table, glue_properties, namespace};
 
-/// A catalog file and warehouse that PyIceberg and calve share.
+/// A catalog that PyIceberg and calve share.
 struct Shared {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    kind: CatalogKind,
+    properties: Vec<(&'static str, String)>,
     python: PathBuf,
+    /// Of the tests' tables.
+    namespace: &'static [&'static str],
 }
 
 impl Shared {
-    fn new() -> Shared {
-        Shared { folder: tempfile::tempdir().unwrap(), python: python() }
+    fn sql() -> Shared {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = format!("sqlite:///{}/catalog.db", folder.path().display());
+        let properties = vec![("uri", uri), ("warehouse", format!("file://{}/warehouse", folder.path().display()))];
+        Shared { _folder: folder, kind: CatalogKind::Sql, properties, python: python(), namespace: &["eu", "bronze"] }
     }
 
-    fn uri(&self) -> String {
-        format!("sqlite:///{}/catalog.db", self.folder.path().display())
+    fn glue(part: &Part) -> Shared {
+        let folder = tempfile::tempdir().unwrap();
+        let mut properties = glue_properties(&part.address);
+        properties.push(("warehouse", format!("file://{}/warehouse", folder.path().display())));
+        let output = Command::new("bash").arg(script("glue")).arg("python").output().expect("bash runs");
+        let python = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        Shared { _folder: folder, kind: CatalogKind::Glue, properties, python, namespace: &["bronze"] }
     }
 
-    fn warehouse(&self) -> String {
-        format!("file://{}/warehouse", self.folder.path().display())
+    /// A table's name.
+    fn table(&self, name: &str) -> String {
+        format!("{}.{name}", self.namespace.join("."))
     }
 
     async fn calve(&self) -> std::sync::Arc<dyn Catalog> {
-        let properties = [("uri", self.uri()), ("warehouse", self.warehouse())];
-        let properties = properties.each_ref().map(|(key, value)| (*key, value.as_str()));
-        catalog::open(&configured("local", CatalogKind::Sql, &properties)).await.unwrap()
+        let properties: Vec<_> = self.properties.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        catalog::open(&configured("local", self.kind, &properties)).await.unwrap()
     }
 
     fn command(&self, action: &str, table: &str) -> Command {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/sql_catalog.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/catalog.py");
+        let mut properties: serde_json::Map<String, Value> =
+            self.properties.iter().map(|(key, value)| ((*key).to_owned(), value.as_str().into())).collect();
+        properties.insert("type".to_owned(), if self.kind == CatalogKind::Glue { "glue" } else { "sql" }.into());
         let mut command = Command::new(&self.python);
-        command.args([script, &self.uri(), "local", &self.warehouse(), action, table]);
+        command.args([script, "local", &Value::Object(properties).to_string(), action, table]);
         command
     }
 
@@ -66,18 +81,34 @@ fn property(table: &Table, key: &str) -> (Vec<TableRequirement>, Vec<TableUpdate
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pyiceberg_works_on_our_catalog() {
-    let shared = Shared::new();
+    works_on_ours(Shared::sql()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_work_on_pyicebergs_catalog() {
+    we_work_on_its(Shared::sql()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pyiceberg_and_we_work_on_one_glue() {
+    let part = Part::start("glue", &[]);
+    we_work_on_its(Shared::glue(&part)).await;
+    works_on_ours(Shared { namespace: &["silver"], ..Shared::glue(&part) }).await;
+}
+
+async fn works_on_ours(shared: Shared) {
     let catalog = shared.calve().await;
-    let bronze = namespace(&["bronze"]);
+    let bronze = namespace(shared.namespace);
     catalog.create_namespace(&bronze).await.unwrap();
     let table = fresh_table(catalog.as_ref(), &bronze, "orders").await;
-    shared.pyiceberg("append", "bronze.orders");
-    let shown = shared.show("bronze.orders");
+    let orders = &shared.table("orders");
+    shared.pyiceberg("append", orders);
+    let shown = shared.show(orders);
     assert_eq!(shown["ids"], serde_json::json!([4, 5]));
     assert_eq!(shown["uuid"], table.metadata().uuid().to_string());
     assert_eq!(shown["fields"]["_kafka.timestamp"], 6);
     assert_eq!(shown["properties"]["calve.mapping-version"], "1");
-    assert_eq!(shown["tables"], serde_json::json!(["bronze.orders"]));
+    assert_eq!(shown["tables"], serde_json::json!([orders]));
     // We find its commit, and are told when we build on what was before it.
     let (requirements, updates) = append(&table, "late").await;
     let late = catalog.commit(&table, requirements, updates).await;
@@ -85,8 +116,7 @@ async fn pyiceberg_works_on_our_catalog() {
     let now = catalog.load(table.identifier()).await.unwrap();
     assert_eq!(now.metadata().current_snapshot().unwrap().summary().additional_properties["added-records"], "2");
     // And it is told when it builds on what was before us.
-    let mut stale =
-        shared.command("stale", "bronze.orders").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stale = shared.command("stale", orders).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut answers = BufReader::new(stale.stdout.take().unwrap()).lines();
     assert_eq!(answers.next().unwrap().unwrap(), "loaded");
     let (requirements, mut updates) = append(&now, "ours").await;
@@ -95,18 +125,17 @@ async fn pyiceberg_works_on_our_catalog() {
     stale.stdin.take().unwrap().write_all(b"go\n").unwrap();
     assert_eq!(answers.next().unwrap().unwrap(), "refused");
     assert!(stale.wait().unwrap().success());
-    let shown = shared.show("bronze.orders");
+    let shown = shared.show(orders);
     assert_eq!(shown["properties"]["touched-by"], "calve");
     assert_eq!(shown["ids"], serde_json::json!([4, 5]));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_work_on_pyicebergs_catalog() {
-    let shared = Shared::new();
-    // Its tables are of the older schema, without a column for views.
-    shared.pyiceberg("create", "eu.bronze.things");
+async fn we_work_on_its(shared: Shared) {
+    let (things, ours) = (&shared.table("things"), &shared.table("ours"));
+    // Its SQL tables are of the older schema, without a column for views.
+    shared.pyiceberg("create", things);
     let catalog = shared.calve().await;
-    let bronze = namespace(&["eu", "bronze"]);
+    let bronze = namespace(shared.namespace);
     assert!(catalog.namespaces().await.unwrap().contains(&bronze));
     let ident = TableIdent::new(bronze.clone(), "things".to_owned());
     assert_eq!(catalog.tables(&bronze).await.unwrap(), std::slice::from_ref(&ident));
@@ -114,16 +143,16 @@ async fn we_work_on_pyicebergs_catalog() {
     assert_eq!(table.metadata().properties()["made-by"], "pyiceberg");
     let (requirements, updates) = property(&table, "touched-by");
     catalog.commit(&table, requirements, updates).await.unwrap();
-    shared.pyiceberg("append", "eu.bronze.things");
-    let shown = shared.show("eu.bronze.things");
+    shared.pyiceberg("append", things);
+    let shown = shared.show(things);
     assert_eq!(shown["ids"], serde_json::json!([1, 2, 3, 4, 5]));
     assert_eq!(shown["properties"]["touched-by"], "calve");
     // A table of ours beside its own.
     fresh_table(catalog.as_ref(), &bronze, "ours").await;
-    shared.pyiceberg("append", "eu.bronze.ours");
-    assert_eq!(shared.show("eu.bronze.ours")["ids"], serde_json::json!([4, 5]));
+    shared.pyiceberg("append", ours);
+    assert_eq!(shared.show(ours)["ids"], serde_json::json!([4, 5]));
     catalog.drop_table(&ident).await.unwrap();
-    assert_eq!(shared.show("eu.bronze.ours")["tables"], serde_json::json!(["eu.bronze.ours"]));
+    assert_eq!(shared.show(ours)["tables"], serde_json::json!([ours]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

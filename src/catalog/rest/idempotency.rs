@@ -52,7 +52,7 @@ mod tests {
             properties: HashMap::new(),
         };
         let made = metadata::create("memory:///t", creation).unwrap();
-        let location = Some(made.location.to_string());
+        let location = Some(made.location);
         metadata::table(&TableIdent::from_strs(["n", "t"]).unwrap(), made.metadata, location, FileIO::new_with_memory())
             .unwrap()
     }

@@ -18,11 +18,12 @@ pub(super) fn said(catalog: &str, what: &str, error: sqlx::Error) -> Error {
             }
             let code = refusal.code();
             let code = code.as_deref().unwrap_or_default();
-            // SQLite's extended codes keep the primary one in their low byte: 5 busy, 6 locked.
-            let sqlite_busy =
-                code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6)) && code.len() < 5;
+            // SQLite's extended codes keep the primary one in their low byte: 5 busy, 6 locked, 13 a full disk.
+            let sqlite_passing =
+                code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6 | 13))
+                    && code.len() < 5;
             // Postgres: serialization failures and deadlocks (40), no resources (53), shut down or starting (57P).
-            let passing = sqlite_busy
+            let passing = sqlite_passing
                 || connection_lost(refusal.as_ref())
                 || (code.len() == 5 && (code.starts_with("40") || code.starts_with("53")));
             if passing { Error::Unavailable(line) } else { Error::Refused(line) }

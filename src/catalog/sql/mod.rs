@@ -387,7 +387,7 @@ impl Catalog for Sql {
                     .bind(&self.name)
                     .bind(joined(ident.namespace())?)
                     .bind(&ident.name)
-                    .bind(next.location.to_string()),
+                    .bind(&next.location),
             )
             .await;
         match inserted {
@@ -409,8 +409,7 @@ impl Catalog for Sql {
         let ident = base.identifier();
         let next: Next = metadata::update(base, &requirements, updates)?;
         next.write(base.file_io()).await?;
-        let to = next.location.to_string();
-        match self.swap(&[Swap { ident, from: base.metadata_location_result()?, to: &to }]).await {
+        match self.swap(&[Swap { ident, from: base.metadata_location_result()?, to: &next.location }]).await {
             Ok(()) => next.committed(ident, base.file_io()),
             // The row may point to the new file.
             Err(error @ Error::Unknown(_)) => Err(error),

@@ -165,8 +165,12 @@ impl Project {
             let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).expect("the table");
             return answer["metadata-location"].as_str().expect("its location").to_owned();
         }
-        let folder = self.path().join("warehouse").join(table.replace('.', "/")).join("metadata");
-        let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let warehouse = self.path().join("warehouse");
+        let place = |name: String| warehouse.join(name).join("metadata");
+        // Glue's databases have folders that end in .db.
+        let folders = [place(table.replace('.', "/")), place(table.replace('.', ".db/"))];
+        let folder = folders.iter().find(|folder| folder.exists()).unwrap_or(&folders[0]);
+        let files = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let name = |entry: std::fs::DirEntry| entry.path().to_string_lossy().into_owned();
         let mut names: Vec<String> =
             files.map(|entry| name(entry.unwrap())).filter(|name| name.ends_with(".metadata.json")).collect();

@@ -17,6 +17,17 @@ pub fn configured(name: &str, kind: CatalogKind, properties: &[(&str, &str)]) ->
     config::Catalog { name: name.to_owned(), kind, properties }
 }
 
+/// Of a Glue at this address, which checks no keys.
+pub fn glue_properties(address: &str) -> Vec<(&'static str, String)> {
+    let properties = [
+        ("glue.endpoint", address),
+        ("glue.region", "us-east-1"),
+        ("glue.access-key-id", "k"),
+        ("glue.secret-access-key", "s"),
+    ];
+    properties.map(|(key, value)| (key, value.to_owned())).to_vec()
+}
+
 pub fn creation() -> Creation {
     let kafka = StructType::new(vec![
         NestedField::required(5, "partition", Type::Primitive(PrimitiveType::Int)).into(),

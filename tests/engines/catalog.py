@@ -1,6 +1,8 @@
-"""PyIceberg's SqlCatalog at work on a catalog that calve shares with it.
+"""PyIceberg at work on a catalog that calve shares with it.
 
-    sql_catalog.py URI NAME WAREHOUSE create|append|stale|show NAMESPACE.TABLE
+    catalog.py NAME PROPERTIES create|append|stale|show NAMESPACE.TABLE
+
+PROPERTIES are the catalog's, as one JSON object, `type` (sql, glue) among them.
 
 create   makes the namespace and a table of its own, and appends ids 1, 2, 3
 append   appends ids 4 and 5 to a table, whoever made it
@@ -13,7 +15,7 @@ import json
 import sys
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 
 
@@ -27,8 +29,8 @@ def rows(table, ids):
 
 
 def main():
-    uri, name, warehouse, action, identifier = sys.argv[1:]
-    catalog = SqlCatalog(name, uri=uri, warehouse=warehouse)
+    name, properties, action, identifier = sys.argv[1:]
+    catalog = load_catalog(name, **json.loads(properties))
     namespace = identifier.rpartition(".")[0]
     if action == "create":
         catalog.create_namespace_if_not_exists(namespace)
