@@ -1,4 +1,6 @@
-//! Where a data file goes: `<data location>/<partition path>/<uuid7>.parquet`.
+//! Where a data file goes: `<data location>/<partition path>/<uuid7>.parquet`, or, in tables that are laid out for
+//! object stores, behind a hash of that (Java's `ObjectStoreLocationProvider`), since such stores share out their
+//! throughput by the beginnings of names.
 //!
 //! The partition path is for people; readers take partition values from the manifest. It is spelled as Java's
 //! `PartitionSpec.partitionToPath` spells it, so that tools which look at folders find what they expect.
@@ -11,13 +13,77 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use iceberg::spec::{Literal, PartitionField, PrimitiveLiteral, PrimitiveType, Transform, Type};
 
-/// The folder that data files go to: `write.data.path`, else `data` under the table's location.
-pub fn data_location(location: &str, properties: &HashMap<String, String>) -> String {
-    let configured = properties.get("write.data.path").or_else(|| properties.get("write.folder-storage.path"));
-    match configured {
-        Some(path) => path.trim_end_matches('/').to_string(),
-        None => format!("{}/data", location.trim_end_matches('/')),
+/// Bits of the hash that go into a name, in folders of this many.
+const HASH_BITS: usize = 20;
+const HASH_FOLDERS: [usize; 4] = [4, 4, 4, 8];
+
+/// Where a table's data files go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// `write.data.path`, else `data` under the table's location.
+    folder: String,
+    objects: Option<Objects>,
+}
+
+/// `write.object-storage.enabled`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Objects {
+    /// The table's name and the one above it, in files that lie outside of its location.
+    context: Option<String>,
+    /// Whether names hold partition values.
+    partitioned: bool,
+}
+
+impl Places {
+    pub fn new(location: &str, properties: &HashMap<String, String>) -> Places {
+        let location = location.trim_end_matches('/');
+        let yes =
+            |key: &str, default: bool| properties.get(key).map_or(default, |value| value.eq_ignore_ascii_case("true"));
+        let enabled = yes("write.object-storage.enabled", false);
+        let mut keys = ["write.data.path", "write.object-storage.path", "write.folder-storage.path"].into_iter();
+        let configured =
+            keys.find_map(|key| properties.get(key).filter(|_| enabled || key != "write.object-storage.path"));
+        let folder = match configured {
+            Some(path) => path.trim_end_matches('/').to_string(),
+            None => format!("{location}/data"),
+        };
+        let objects = enabled.then(|| Objects {
+            context: (!folder.starts_with(location)).then(|| {
+                let from = location.rmatch_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
+                location[from..].to_string()
+            }),
+            partitioned: yes("write.object-storage.partitioned-paths", true),
+        });
+        Places { folder, objects }
     }
+
+    /// The location of a file in these folders of a partition, empty for a table without partitions.
+    pub fn file(&self, folders: &str, name: &str) -> String {
+        let slash = if folders.is_empty() { "" } else { "/" };
+        let Places { folder, objects } = self;
+        let Some(Objects { context, partitioned }) = objects else { return format!("{folder}/{folders}{slash}{name}") };
+        let name = if *partitioned { format!("{folders}{slash}{name}") } else { name.to_string() };
+        let hash = hash(&name);
+        match context {
+            Some(context) => format!("{folder}/{hash}/{context}/{name}"),
+            None if *partitioned => format!("{folder}/{hash}/{name}"),
+            None => format!("{folder}/{hash}-{name}"),
+        }
+    }
+}
+
+/// The lowest bits of a name's Murmur3, as folders: `1001/1001/1001/10011001`.
+fn hash(name: &str) -> String {
+    let hash = murmur3::murmur3_32(&mut name.as_bytes(), 0).expect("bytes in memory can be read");
+    let bits = format!("{hash:032b}").split_off(32 - HASH_BITS);
+    let mut folders = String::with_capacity(HASH_BITS + HASH_FOLDERS.len());
+    let mut at = 0;
+    for length in HASH_FOLDERS {
+        folders.push_str(if at == 0 { "" } else { "/" });
+        folders.push_str(&bits[at..at + length]);
+        at += length;
+    }
+    folders
 }
 
 /// One folder of a partition path: `name=value`, both as Java's URLEncoder writes them.
@@ -135,11 +201,41 @@ mod tests {
         check(Transform::Identity, amount, Some(Literal::Primitive(PrimitiveLiteral::Int128(-5))), "-0.05");
     }
 
+    fn places(location: &str, properties: &[(&str, &str)]) -> Places {
+        Places::new(location, &properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    }
+
     #[test]
     fn the_data_location_is_a_property() {
-        let mut properties = HashMap::new();
-        assert_eq!(data_location("s3://b/t/", &properties), "s3://b/t/data");
-        properties.insert("write.data.path".to_string(), "s3://other/x/".to_string());
-        assert_eq!(data_location("s3://b/t", &properties), "s3://other/x");
+        assert_eq!(places("s3://b/t/", &[]).file("", "x"), "s3://b/t/data/x");
+        assert_eq!(
+            places("s3://b/t/", &[("write.object-storage.path", "s3://o")]).file("p=1/q=2", "x"),
+            "s3://b/t/data/p=1/q=2/x"
+        );
+        assert_eq!(places("s3://b/t", &[("write.data.path", "s3://other/x/")]).file("p=1", "x"), "s3://other/x/p=1/x");
+    }
+
+    #[test]
+    fn names_for_object_stores_are_javas() {
+        // Java's TestLocationProvider.
+        for (name, hash) in [
+            ("a", "0101/0110/1001/10110010"),
+            ("b", "1110/0111/1110/00000011"),
+            ("c", "0010/1101/0110/01011111"),
+            ("d", "1001/0001/0100/01110011"),
+        ] {
+            let on = ("write.object-storage.enabled", "true");
+            assert_eq!(places("s3://b/w/db/t", &[on]).file("", name), format!("s3://b/w/db/t/data/{hash}/{name}"));
+            let flat = ("write.object-storage.partitioned-paths", "false");
+            assert_eq!(
+                places("s3://b/w/db/t", &[on, flat]).file("p=1", name),
+                format!("s3://b/w/db/t/data/{hash}-{name}")
+            );
+            let other = ("write.data.path", "s3://other");
+            assert_eq!(places("s3://b/w/db/t", &[on, other]).file("", name), format!("s3://other/{hash}/db/t/{name}"));
+        }
+        // The partition is hashed with the name.
+        let on = places("s3://b/t", &[("write.object-storage.enabled", "true")]).file("p=1", "x");
+        assert_eq!(on, format!("s3://b/t/data/{}/p=1/x", hash("p=1/x")));
     }
 }

@@ -18,7 +18,7 @@ use super::file::OpenFile;
 use super::layout::Layout;
 use super::options::{Limits, Options};
 use super::partition::{Group, Partitioner};
-use super::path;
+use super::path::Places;
 use super::sample;
 use crate::batch::StagedFiles;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub struct TableWriter {
     file_io: FileIO,
     schema: SchemaRef,
     spec: PartitionSpecRef,
-    data_location: String,
+    places: Places,
     options: Options,
     limits: Limits,
     partitioner: Partitioner,
@@ -68,7 +68,7 @@ impl TableWriter {
         Ok(TableWriter {
             table: table.identifier().to_string(),
             file_io: table.file_io().clone(),
-            data_location: path::data_location(metadata.location(), metadata.properties()),
+            places: Places::new(metadata.location(), metadata.properties()),
             options: Options::new(metadata.properties())?,
             partitioner: Partitioner::new(&spec, &schema)?,
             schema,
@@ -134,12 +134,7 @@ impl TableWriter {
     async fn create(&mut self, partition: &Struct) -> Result<OpenFile> {
         let shape = self.shape.as_ref().expect("the shape is known before rows are written");
         let name = format!("{}.parquet", Uuid::now_v7());
-        let folders = self.partitioner.folders(partition);
-        let path = [self.data_location.as_str(), &folders, &name]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("/");
+        let path = self.places.file(&self.partitioner.folders(partition), &name);
         self.paths.push(path.clone());
         let place = (partition.clone(), self.spec.spec_id());
         OpenFile::create(&self.file_io, path, place, shape.layout.clone(), shape.properties.clone()).await
