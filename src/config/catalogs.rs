@@ -15,8 +15,56 @@ const EVERYWHERE: &[&str] = &[
     "s3.access-key-id",
     "s3.secret-access-key",
     "s3.session-token",
+    "s3.profile-name",
+    "s3.role-arn",
+    "s3.role-session-name",
+    "s3.anonymous",
     "s3.path-style-access",
+    "s3.sse.type",
+    "s3.sse.key",
+    "s3.sse.bucket-key-enabled",
+    // For every service of AWS that has no such key of its own.
+    "client.region",
+    "client.access-key-id",
+    "client.secret-access-key",
+    "client.session-token",
+    "client.profile-name",
+    "client.role-arn",
+    "client.role-session-name",
+    "gcs.project-id",
+    "gcs.service.host",
+    "gcs.oauth2.token",
+    "gcs.oauth2.token-expires-at",
+    "gcs.credentials-json",
+    "gcs.no-auth",
+    "adls.account-name",
+    "adls.account-host",
+    "adls.account-key",
+    "adls.sas-token",
+    "adls.connection-string",
+    "adls.tenant-id",
+    "adls.client-id",
+    "adls.client-secret",
+    "adls.token",
+    "adls.endpoint",
+    "adls.blob-storage-authority",
+    "adls.blob-storage-scheme",
     "calve.trust-mirror",
+];
+
+/// Keys of a Glue catalog.
+const GLUE: &[&str] = &[
+    "glue.region",
+    "glue.endpoint",
+    "glue.id",
+    "glue.access-key-id",
+    "glue.secret-access-key",
+    "glue.session-token",
+    "glue.profile-name",
+    "glue.role-arn",
+    "glue.role-session-name",
+    "glue.skip-archive",
+    "glue.skip-name-validation",
 ];
 
 /// Keys that the contract names and a later version brings.
@@ -27,12 +75,20 @@ const LATER: &[(&str, &str)] = &[
     ("rest.sigv4-enabled", "SigV4"),
     ("rest.signing-name", "SigV4"),
     ("rest.signing-region", "SigV4"),
-    ("glue.region", "the Glue catalog"),
-    ("glue.endpoint", "the Glue catalog"),
-    ("glue.id", "the Glue catalog"),
 ];
 
-const FLAGS: &[&str] = &["s3.path-style-access", "calve.trust-mirror"];
+const FLAGS: &[&str] = &[
+    "s3.path-style-access",
+    "s3.anonymous",
+    "s3.sse.bucket-key-enabled",
+    "gcs.no-auth",
+    "glue.skip-archive",
+    "glue.skip-name-validation",
+    "calve.trust-mirror",
+];
+
+/// Ways of encrypting, in Java's words.
+const SSE_TYPES: &[&str] = &["none", "s3", "kms", "dsse-kms", "custom"];
 
 /// Reads a catalog from its file's only table. What is wrong goes to the file's faults.
 pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog> {
@@ -40,20 +96,16 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
     let kind =
         section.choice("type", &[("sql", CatalogKind::Sql), ("rest", CatalogKind::Rest), ("glue", CatalogKind::Glue)]);
     if !section.has("type") {
-        file.fault(None, format!("type is missing: say which kind of catalog `{name}` is: \"sql\" or \"rest\""));
+        file.fault(
+            None,
+            format!("type is missing: say which kind of catalog `{name}` is: \"sql\", \"rest\" or \"glue\""),
+        );
     }
     let kind = kind?.value;
-    if kind == CatalogKind::Glue {
-        section.fault(
-            "type",
-            "= \"glue\" is not supported yet: the Glue catalog comes with a later version; use sql or rest",
-        );
-        return None;
-    }
     let own: &[&str] = match kind {
         CatalogKind::Sql => &["uri"],
         CatalogKind::Rest => &["uri", "prefix", "token", "rest.client.socket-timeout-ms"],
-        CatalogKind::Glue => &[],
+        CatalogKind::Glue => GLUE,
     };
     let known = || own.iter().chain(EVERYWHERE).copied();
 
@@ -62,7 +114,7 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
         let later = LATER.iter().find(|(name, _)| *name == key).map(|(_, what)| *what);
         if key == "type" {
             continue;
-        } else if known().any(|name| name == key) || (kind == CatalogKind::Rest && is_header(&key)) {
+        } else if known().any(|name| name == key) || (kind == CatalogKind::Rest && is_header(&key)) || is_sas(&key) {
             match checked(&key, &value, kind, root) {
                 Ok(value) => {
                     properties.insert(key, value);
@@ -71,13 +123,17 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
             }
         } else if let Some(what) = later {
             file.fault(line, format!("{key} is not supported yet: {what} comes with a later version; remove the key"));
-        } else if key.starts_with("gcs.") || key.starts_with("adls.") {
-            file.fault(
-                line,
-                format!("{key} is not supported yet: this store comes with a later version; remove the key"),
-            );
+        } else if GLUE.contains(&key.as_str()) {
+            file.fault(line, format!("{key} is a key of catalogs of type \"glue\"; remove it"));
         } else {
             file.fault(line, format!("unknown key {key}; {}", nearest::suggest(&key, known())));
+        }
+    }
+    for service in ["s3", "client", "glue"] {
+        let (id, secret) = (format!("{service}.access-key-id"), format!("{service}.secret-access-key"));
+        let (one, other) = if properties.contains_key(&id) { (&id, &secret) } else { (&secret, &id) };
+        if properties.contains_key(one) && !properties.contains_key(other) {
+            file.fault(None, format!("{one} is of no use without {other}; add it, or remove {one}"));
         }
     }
     let required: &[(&str, &str)] = match kind {
@@ -98,6 +154,11 @@ fn is_header(key: &str) -> bool {
     key.strip_prefix("header.").is_some_and(|name| !name.is_empty())
 }
 
+/// A token for one of several accounts, as Java writes it: `adls.sas-token.ACCOUNT.dfs.core.windows.net`.
+fn is_sas(key: &str) -> bool {
+    key.strip_prefix("adls.sas-token.").is_some_and(|account| !account.is_empty())
+}
+
 /// The value as the catalog takes it: paths made absolute. Reasons never quote it, it may hold a password.
 fn checked(key: &str, value: &str, kind: CatalogKind, root: &Path) -> Result<String, String> {
     match key {
@@ -113,6 +174,13 @@ fn checked(key: &str, value: &str, kind: CatalogKind, root: &Path) -> Result<Str
             _ => Err("must be an address that begins with http:// or https://".to_string()),
         },
         "warehouse" => warehouse(value, kind, root),
+        "glue.endpoint" | "s3.endpoint" | "gcs.service.host" | "adls.endpoint" if !value.is_empty() => {
+            match url::Url::parse(value) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(value.to_string()),
+                _ => Err("must be an address that begins with http:// or https://".to_string()),
+            }
+        }
+        "s3.sse.type" if !SSE_TYPES.contains(&value) => Err(format!("must be one of {}", SSE_TYPES.join(", "))),
         "token" if value.is_empty() => Err("is empty; give it a value, or remove the key".to_string()),
         _ => Ok(value.to_string()),
     }
@@ -138,19 +206,25 @@ fn sql_uri(value: &str, root: &Path) -> Result<String, String> {
     }
 }
 
+/// What a warehouse may be.
+const PLACES: &str = "a path, file:///PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PREFIX";
+
 fn warehouse(value: &str, kind: CatalogKind, root: &Path) -> Result<String, String> {
     if value.is_empty() {
-        return Err("is empty; write a path, file:///PATH or s3://BUCKET/PREFIX".to_string());
+        return Err(format!("is empty; write {PLACES}"));
     }
     match value.split_once("://") {
-        Some(("s3" | "s3a" | "file", rest)) if !rest.is_empty() => Ok(value.trim_end_matches('/').to_string()),
-        Some(("gs" | "abfs" | "abfss" | "wasb" | "wasbs", _)) => {
-            Err("is in a store that is not supported yet: Google's and Azure's come with a later version; use a path or s3://".to_string())
+        Some(("s3" | "s3a" | "s3n" | "gs" | "gcs" | "abfs" | "abfss" | "wasb" | "wasbs" | "file", rest))
+            if !rest.is_empty() =>
+        {
+            Ok(value.trim_end_matches('/').to_string())
         }
         // A REST catalog may call its warehouses by names that only it understands.
         _ if kind == CatalogKind::Rest => Ok(value.to_string()),
-        Some((scheme, _)) => Err(format!("has the scheme `{scheme}`, which is not supported; write a path, file:///PATH or s3://BUCKET/PREFIX")),
-        None => Ok(root.join(value).components().collect::<PathBuf>().to_string_lossy().trim_end_matches('/').to_string()),
+        Some((scheme, _)) => Err(format!("has the scheme `{scheme}`, which is not supported; write {PLACES}")),
+        None => {
+            Ok(root.join(value).components().collect::<PathBuf>().to_string_lossy().trim_end_matches('/').to_string())
+        }
     }
 }
 
@@ -188,7 +262,8 @@ mod tests {
             ("/data/lake/", Ok("/data/lake")),
             ("file:///data/lake", Ok("file:///data/lake")),
             ("s3://lake/warehouse/", Ok("s3://lake/warehouse")),
-            ("gs://lake", Err("later version")),
+            ("gs://lake/w/", Ok("gs://lake/w")),
+            ("abfss://c@a.dfs.core.windows.net/w", Ok("abfss://c@a.dfs.core.windows.net/w")),
             ("ftp://lake", Err("scheme `ftp`")),
             ("", Err("empty")),
         ] {

@@ -402,26 +402,35 @@ fn catalogs_that_are_wrong() {
         check(&[("calve.toml", ""), ("catalogs/c.toml", text)], expected);
     };
     catalog("type = 'sqll'", &["catalogs/c.toml:1: type = \"sqll\" is none of sql, rest, glue; did you mean \"sql\"?"]);
-    catalog("type = 'glue'\nglue.region = 'x'", &["catalogs/c.toml:1: type = \"glue\" is not supported yet: …"]);
+    catalog(
+        "type = 'glue'\nglue.region = 'x'\nglue.endpoint = 'x:1'\nglue.skip-archive = 'no'\nglue.regoin = 'x'\nuri = 'x'\ns3.sse.type = 'aes'",
+        &[
+            "catalogs/c.toml:3: glue.endpoint must be an address …",
+            "catalogs/c.toml:4: glue.skip-archive must be \"true\" or \"false\"",
+            "catalogs/c.toml:5: unknown key glue.regoin; did you mean `glue.region`?",
+            "catalogs/c.toml:6: unknown key uri; …",
+            "catalogs/c.toml:7: s3.sse.type must be one of none, s3, kms, dsse-kms, custom",
+        ],
+    );
     catalog(
         "type = 'rest'\nuri = 'c:8181'",
         &["catalogs/c.toml:2: uri must be an address that begins with http:// or https://"],
     );
     catalog(
-        "type = 'rest'\nuri = 'http://c'\ncredential = 'a:${SECRET}'\ns3.path-style-access = 'yes'\ns3.endpont = 'x'\ngcs.oauth2.token = 'x'\ntoken = ''",
+        "type = 'rest'\nuri = 'http://c'\ncredential = 'a:${SECRET}'\ns3.path-style-access = 'yes'\ns3.endpont = 'x'\nglue.id = 'x'\ntoken = ''",
         &[
             "catalogs/c.toml:3: credential is not supported yet: OAuth2 comes with a later version; remove the key",
             "catalogs/c.toml:4: s3.path-style-access must be \"true\" or \"false\"",
             "catalogs/c.toml:5: unknown key s3.endpont; did you mean `s3.endpoint`?",
-            "catalogs/c.toml:6: gcs.oauth2.token is not supported yet: …",
+            "catalogs/c.toml:6: glue.id is a key of catalogs of type \"glue\"; remove it",
             "catalogs/c.toml:7: token is empty; …",
         ],
     );
     catalog(
-        "type = 'sql'\nuri = 'mysql://u:${SECRET}@h/d'\nwarehouse = 'gs://b'\nheader.X = 'y'",
+        "type = 'sql'\nuri = 'mysql://u:${SECRET}@h/d'\nwarehouse = 'ftp://b'\nheader.X = 'y'",
         &[
             "catalogs/c.toml:2: uri has the scheme `mysql`, …",
-            "catalogs/c.toml:3: warehouse is in a store that is not supported yet: …",
+            "catalogs/c.toml:3: warehouse has the scheme `ftp`, …",
             "catalogs/c.toml:4: unknown key header.X; …",
         ],
     );

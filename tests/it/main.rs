@@ -3,6 +3,7 @@
 mod catalog_faults;
 mod catalogs;
 mod cli;
+mod clouds;
 mod columns;
 mod commit;
 mod conformance;

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use calve::catalog::aws::{Credentials, Signer};
 use calve::catalog::storage::{Entry, Storage};
 use calve::catalog::{self};
 use calve::config::CatalogKind;
 use futures::{StreamExt, TryStreamExt};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 
+use crate::support::gcs::Uploads;
 use crate::support::parts::Part;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::tables::configured;
@@ -169,6 +173,108 @@ async fn s3_holds_files() {
     let nowhere = storage.file_io().new_output("s3://no-such-bucket/x").unwrap();
     let error = nowhere.write(Bytes::from_static(b"x")).await.unwrap_err();
     assert!(!error.retryable(), "{error}");
+}
+
+/// What AWS's services check, asked of a store that checks it.
+#[tokio::test]
+async fn a_signed_request_is_who_it_says() {
+    let part = Part::start("s3", &[]);
+    let url = url::Url::parse(&format!("{}/lake?list-type=2&prefix=a%2Fb%20c", part.address)).unwrap();
+    for (secret, status) in [("calve-secret-key", 200), ("another", 403)] {
+        let keys = [("s3.access-key-id", "calve-access-key"), ("s3.secret-access-key", secret)];
+        let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let signer = Signer::new(Credentials::new("s3", &keys), "s3", "us-east-1");
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/xml"))]);
+        let added = signer.sign(&Method::GET, &url, &headers, b"").await.unwrap();
+        headers.extend(added);
+        let answer = reqwest::Client::new().get(url.clone()).headers(headers).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{:?}", answer.text().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_is_asked_to_encrypt() {
+    let part = Part::start("s3", &[]);
+    let proxy = Proxy::start(&part.address).await;
+    for (kind, key, wanted) in [("s3", "", "x-amz-server-side-encryption: AES256"), ("kms", "key-7", "key-id: key-7")] {
+        let mut properties = s3(&proxy.url(&part.address));
+        properties.extend(
+            [("s3.sse.type", kind), ("s3.sse.key", key)].map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let files = Storage::new(properties).file_io();
+        // Only a request with this header is met.
+        proxy.arm(wanted, Fault::Refuse(503), 1);
+        let location = format!("s3://lake/{kind}");
+        files.new_output(&location).unwrap().write(Bytes::from_static(b"x")).await.unwrap();
+        assert!(proxy.spent(), "{kind}");
+    }
+    for (kind, key, words) in [("aes", "", "not known"), ("custom", "", "must hold the key")] {
+        let mut properties = s3(&part.address);
+        properties.extend(
+            [("s3.sse.type", kind), ("s3.sse.key", key)].map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let error = Storage::new(properties).file_io().new_input("s3://lake/x").unwrap().read().await.unwrap_err();
+        assert!(!error.retryable() && error.to_string().contains(words), "{error}");
+    }
+}
+
+fn azure(endpoint: &str) -> BTreeMap<String, String> {
+    let properties = [
+        ("adls.account-name", "devstoreaccount1"),
+        (
+            "adls.account-key",
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+        ),
+        ("adls.endpoint", endpoint),
+    ];
+    properties.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn azure_holds_files_and_tables() {
+    let part = Part::start("azurite", &[]);
+    let properties = azure(&part.address);
+    let storage = Storage::new(properties.clone());
+    holds_files(storage.clone(), "abfss://lake@devstoreaccount1.dfs.core.windows.net/plain").await;
+    holds_files(storage.clone(), "wasb://lake/hadoop's").await;
+
+    let mut wrong = properties.clone();
+    wrong.insert("adls.account-key".to_owned(), "cGxhbnRlZC1zZWNyZXQ=".to_owned());
+    let error = Storage::new(wrong).file_io().new_input("abfss://lake/x").unwrap().read().await.unwrap_err();
+    assert!(!error.retryable() && error.to_string().contains("check the keys"), "{error}");
+    let nowhere = storage.file_io().new_output("abfss://nowhere/x").unwrap();
+    let error = nowhere.write(Bytes::from_static(b"x")).await.unwrap_err();
+    assert!(!error.retryable() && error.to_string().contains("there is no such bucket"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let uri = format!("sqlite:///{}/catalog.db", folder.path().display());
+    let mut all = vec![("uri", uri.as_str()), ("warehouse", "abfss://lake@devstoreaccount1.dfs.core.windows.net/wh")];
+    all.extend(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let sql = catalog::open(&configured("sql", CatalogKind::Sql, &all)).await.unwrap();
+    crate::catalogs::behaves(sql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn google_holds_files_and_tables() {
+    let part = Part::start("gcs", &[]);
+    let uploads = Uploads::start(&part.address).await;
+    let properties = [("gcs.service.host", uploads.address.as_str()), ("gcs.oauth2.token", "planted-secret")];
+    let storage = Storage::new(properties.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    holds_files(storage.clone(), "gs://lake/plain").await;
+    // Uploads of dropped writers are aborted.
+    for waited in 0.. {
+        if uploads.unfinished() == 0 {
+            break;
+        }
+        assert!(waited < 100, "{} uploads are left", uploads.unfinished());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let uri = format!("sqlite:///{}/catalog.db", folder.path().display());
+    let mut all = vec![("uri", uri.as_str()), ("warehouse", "gs://lake/wh")];
+    all.extend(properties);
+    let sql = catalog::open(&configured("sql", CatalogKind::Sql, &all)).await.unwrap();
+    crate::catalogs::behaves(sql).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,3 +25,6 @@ try "Apache Kafka" ./kafka.sh install
 try "Iceberg REST catalog" start_once rest
 try "Postgres" start_once postgres
 try "versitygw (S3)" start_once s3
+try "moto (Glue)" ./glue.sh python
+try "Azurite (Azure)" start_once azurite
+try "fake-gcs-server (Google)" start_once gcs

@@ -15,7 +15,8 @@ use futures::stream::BoxStream;
 use iceberg::io::{FileRead, FileWrite};
 use tempfile::NamedTempFile;
 
-use super::{Entry, io_error};
+use super::Entry;
+use super::failure::io_error;
 
 /// Runs blocking file system work off the async threads.
 pub(super) async fn blocking<T: Send + 'static>(

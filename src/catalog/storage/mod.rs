@@ -4,8 +4,12 @@
 //! A write that has returned is durable: local files are written aside, synced, renamed, and their folder synced; an
 //! object is there when its put or the completion of its upload was answered. Metadata files are never replaced.
 
+mod azure;
+mod failure;
+mod gcs;
 mod local;
 mod location;
+mod object;
 mod s3;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +30,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-pub use location::{Location, join};
+use self::failure::{store_error, usage_error};
+
+pub use azure::Container;
+pub use location::{Bucket, Location, join};
 
 const DELETES_IN_FLIGHT: usize = 16;
 
@@ -51,9 +58,9 @@ pub struct Storage {
 
 #[derive(Default)]
 struct Inner {
-    /// `s3.*` and whatever else the catalog's file holds.
+    /// `s3.*`, `gcs.*`, `adls.*` and whatever else the catalog's file holds.
     properties: BTreeMap<String, String>,
-    buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    buckets: Mutex<HashMap<Bucket, Arc<dyn ObjectStore>>>,
 }
 
 impl fmt::Debug for Storage {
@@ -87,7 +94,7 @@ impl Storage {
     pub fn list(&self, prefix: &str) -> iceberg::Result<BoxStream<'static, iceberg::Result<Entry>>> {
         match locate(prefix)? {
             Location::Local(path) => Ok(local::list(path, prefix.trim_end_matches('/').to_owned())),
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let store = self.bucket(&bucket)?;
                 let root = prefix.trim_end_matches('/').strip_suffix(key.trim_end_matches('/')).unwrap_or(prefix);
                 let (root, prefix) = (root.trim_end_matches('/').to_owned(), prefix.to_owned());
@@ -104,19 +111,29 @@ impl Storage {
         }
     }
 
-    fn bucket(&self, bucket: &str) -> iceberg::Result<Arc<dyn ObjectStore>> {
+    fn bucket(&self, bucket: &Bucket) -> iceberg::Result<Arc<dyn ObjectStore>> {
         let mut buckets = self.inner.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(store) = buckets.get(bucket) {
             return Ok(store.clone());
         }
-        let store = s3::open(bucket, &self.inner.properties)?;
-        buckets.insert(bucket.to_owned(), store.clone());
+        let properties = &self.inner.properties;
+        let store = match bucket {
+            Bucket::S3(name) => s3::open(name, properties, None)?,
+            Bucket::Gcs(name) => gcs::open(name, properties, None)?,
+            Bucket::Azure(container) => azure::open(container, properties, None)?,
+        };
+        buckets.insert(bucket.clone(), store.clone());
         Ok(store)
     }
 
-    fn object(&self, location: &str, bucket: &str, key: &str) -> iceberg::Result<(Arc<dyn ObjectStore>, Path)> {
+    fn object(&self, location: &str, bucket: &Bucket, key: &str) -> iceberg::Result<(Arc<dyn ObjectStore>, Path)> {
         Ok((self.bucket(bucket)?, object_path(location, key)?))
     }
+}
+
+/// A property that is there and not empty.
+fn said<'a>(properties: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
+    properties.get(key).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 fn locate(location: &str) -> iceberg::Result<Location> {
@@ -138,7 +155,7 @@ impl iceberg::io::Storage for Storage {
     async fn exists(&self, location: &str) -> iceberg::Result<bool> {
         match locate(location)? {
             Location::Local(path) => local::blocking(location, move || path.try_exists()).await,
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 match store.head(&key).await {
                     Ok(_) => Ok(true),
@@ -152,7 +169,7 @@ impl iceberg::io::Storage for Storage {
     async fn metadata(&self, location: &str) -> iceberg::Result<FileMetadata> {
         let size = match locate(location)? {
             Location::Local(path) => local::blocking(location, move || Ok(path.metadata()?.len())).await?,
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 store.head(&key).await.map_err(|error| store_error(location, error))?.size
             }
@@ -163,7 +180,7 @@ impl iceberg::io::Storage for Storage {
     async fn read(&self, location: &str) -> iceberg::Result<Bytes> {
         match locate(location)? {
             Location::Local(path) => local::blocking(location, move || std::fs::read(path)).await.map(Bytes::from),
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 let object = store.get(&key).await.map_err(|error| store_error(location, error))?;
                 object.bytes().await.map_err(|error| store_error(location, error))
@@ -174,9 +191,9 @@ impl iceberg::io::Storage for Storage {
     async fn reader(&self, location: &str) -> iceberg::Result<Box<dyn FileRead>> {
         match locate(location)? {
             Location::Local(path) => Ok(Box::new(local::Reader::open(location, path).await?)),
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
-                Ok(Box::new(s3::Reader { store, key, location: location.to_owned() }))
+                Ok(Box::new(object::Reader { store, key, location: location.to_owned() }))
             }
         }
     }
@@ -188,9 +205,9 @@ impl iceberg::io::Storage for Storage {
                 let mode = if create { local::Mode::Create } else { local::Mode::Replace };
                 local::blocking(location, move || local::write(path, &bytes, mode)).await
             }
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
-                s3::put(store.as_ref(), location, &key, bytes, create).await
+                object::put(store.as_ref(), location, &key, bytes, create).await
             }
         }
     }
@@ -201,9 +218,9 @@ impl iceberg::io::Storage for Storage {
                 let mode = if create_only(location) { local::Mode::Create } else { local::Mode::Replace };
                 Ok(Box::new(local::Writer::create(location, path, mode).await?))
             }
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
-                Ok(Box::new(s3::Writer::new(store, key, location)))
+                Ok(Box::new(object::Writer::new(store, key, location)))
             }
         }
     }
@@ -211,7 +228,7 @@ impl iceberg::io::Storage for Storage {
     async fn delete(&self, location: &str) -> iceberg::Result<()> {
         match locate(location)? {
             Location::Local(path) => local::blocking(location, move || local::delete(&path)).await,
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 match store.delete(&key).await {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -224,7 +241,7 @@ impl iceberg::io::Storage for Storage {
     async fn delete_prefix(&self, location: &str) -> iceberg::Result<()> {
         match locate(location)? {
             Location::Local(path) => local::blocking(location, move || local::delete_folder(&path)).await,
-            Location::S3 { bucket, key } => {
+            Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 let keys = store.list(Some(&key)).map(|entry| entry.map(|meta| meta.location)).boxed();
                 let mut deleted = store.delete_stream(keys);
@@ -272,44 +289,4 @@ impl StorageFactory for Storage {
 /// Creates a local folder durably, with what is missing above it.
 pub fn create_folder(folder: &FilePath) -> io::Result<()> {
     local::create_folder(folder)
-}
-
-/// Not the store's fault: a location or property that cannot work.
-fn usage_error(message: String) -> iceberg::Error {
-    iceberg::Error::new(iceberg::ErrorKind::DataInvalid, message)
-}
-
-fn io_error(location: &str, error: io::Error) -> iceberg::Error {
-    // object_store's errors come through tokio's AsyncWrite in this wrapping.
-    let error = match error.downcast::<object_store::Error>() {
-        Ok(inner) => return store_error(location, inner),
-        Err(error) => error,
-    };
-    let (kind, retryable) = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-            (iceberg::ErrorKind::DataInvalid, false)
-        }
-        io::ErrorKind::AlreadyExists => (iceberg::ErrorKind::PreconditionFailed, false),
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory => (iceberg::ErrorKind::Unexpected, false),
-        // A full disk among them: somebody may make room.
-        _ => (iceberg::ErrorKind::Unexpected, true),
-    };
-    iceberg::Error::new(kind, format!("{location}: {error}")).with_retryable(retryable)
-}
-
-fn store_error(location: &str, error: object_store::Error) -> iceberg::Error {
-    use object_store::Error as E;
-    let (kind, retryable) = match &error {
-        E::NotFound { .. } | E::InvalidPath { .. } => (iceberg::ErrorKind::DataInvalid, false),
-        E::AlreadyExists { .. } | E::Precondition { .. } => (iceberg::ErrorKind::PreconditionFailed, false),
-        E::NotSupported { .. } | E::NotImplemented { .. } => (iceberg::ErrorKind::FeatureUnsupported, false),
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::UnknownConfigurationKey { .. } => {
-            (iceberg::ErrorKind::Unexpected, false)
-        }
-        _ => (iceberg::ErrorKind::Unexpected, true),
-    };
-    iceberg::Error::new(kind, format!("{location}: {}", super::error::one_line(&error))).with_retryable(retryable)
 }

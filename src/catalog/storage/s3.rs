@@ -1,59 +1,40 @@
-//! S3 and what speaks its protocol, through object_store: a store per bucket, built from Iceberg's `s3.*` properties.
+//! S3 and what speaks its protocol: a store per bucket, built from Iceberg's `s3.*` properties.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use iceberg::io::{FileRead, FileWrite};
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-use object_store::buffered::BufWriter;
-use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
-use tokio::io::AsyncWriteExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, S3ConditionalPut};
+use object_store::{CredentialProvider, ObjectStore};
 
-use super::{store_error, usage_error};
+use super::failure::{store_error, usage_error};
+use super::{object, said};
+use crate::catalog::aws::Credentials;
+use crate::catalog::error::one_line;
 
-/// Size of an upload's parts. S3 takes at most 10,000 of them, so files up to 80 GB.
-const PART_BYTES: usize = 8 << 20;
-/// Parts of one file that are under way at the same time; with the one being filled, this bounds its memory.
-const PARTS_IN_FLIGHT: usize = 2;
-
-/// A failed request is repeated after about this long, then after twice as long, …
-const RETRY_WAIT: Duration = Duration::from_millis(100);
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
-/// … and given up when this much time has passed since the first.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The store of one bucket. Without keys in the properties, AWS's environment and metadata services are asked.
-pub(super) fn open(bucket: &str, properties: &BTreeMap<String, String>) -> iceberg::Result<Arc<dyn ObjectStore>> {
-    let get = |key: &str| properties.get(key).map(String::as_str).filter(|value| !value.is_empty());
-    let retry = RetryConfig {
-        // Jitter is part of object_store's back-off.
-        backoff: BackoffConfig { init_backoff: RETRY_WAIT, max_backoff: RETRY_WAIT_MAX, base: 2.0 },
-        max_retries: 10,
-        retry_timeout: RETRY_TIMEOUT,
-    };
-    let client = ClientOptions::new()
-        .with_allow_http(true)
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(60));
+/// The store of one bucket. `vended` credentials win over those of the properties and of AWS's chain.
+pub(super) fn open(
+    bucket: &str,
+    properties: &BTreeMap<String, String>,
+    vended: Option<AwsCredentialProvider>,
+) -> iceberg::Result<Arc<dyn ObjectStore>> {
+    let get = |key: &str| said(properties, key);
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
-        .with_client_options(client)
-        .with_retry(retry)
+        .with_client_options(object::client())
+        .with_retry(object::retry())
+        .with_unsigned_payload(false)
         .with_conditional_put(S3ConditionalPut::ETagMatch);
-    if let (Some(id), Some(secret)) = (get("s3.access-key-id"), get("s3.secret-access-key")) {
-        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-    }
-    if let Some(token) = get("s3.session-token") {
-        builder = builder.with_token(token);
+    if get("s3.anonymous") == Some("true") {
+        builder = builder.with_skip_signature(true);
+    } else {
+        let own = || Arc::new(Chain { credentials: Credentials::new("s3", properties) }) as AwsCredentialProvider;
+        builder = builder.with_credentials(vended.unwrap_or_else(own));
     }
     if let Some(region) = get("s3.region").or_else(|| get("client.region")) {
         builder = builder.with_region(region);
     }
+    builder = encrypted(builder, get)?;
     let endpoint = get("s3.endpoint");
     // As PyIceberg: path style is what compatible stores speak, the other what AWS prefers.
     let path_style = match get("s3.path-style-access") {
@@ -76,111 +57,60 @@ pub(super) fn open(bucket: &str, properties: &BTreeMap<String, String>) -> icebe
     Ok(Arc::new(store))
 }
 
-/// Puts a whole object; with `create`, only if there is none of that name.
-pub(super) async fn put(
-    store: &dyn ObjectStore,
-    location: &str,
-    key: &Path,
-    bytes: Bytes,
-    create: bool,
-) -> iceberg::Result<()> {
-    let started = Instant::now();
-    let mut wait = RETRY_WAIT;
-    loop {
-        if !create {
-            break;
+/// What the store encrypts objects with, in Java's words: `s3.sse.type`, `s3.sse.key`.
+fn encrypted<'a>(builder: AmazonS3Builder, get: impl Fn(&str) -> Option<&'a str>) -> iceberg::Result<AmazonS3Builder> {
+    let key = || get("s3.sse.key").unwrap_or_default();
+    let name: AmazonS3ConfigKey =
+        "aws_server_side_encryption".parse().map_err(|error| store_error("s3.sse.type", error))?;
+    let kind = |builder: AmazonS3Builder, kind: &str| builder.with_config(name, kind);
+    let builder = match get("s3.sse.type") {
+        None | Some("none") => return Ok(builder),
+        Some("s3") => return Ok(kind(builder, "AES256")),
+        Some("custom") if !key().is_empty() => return Ok(builder.with_ssec_encryption(key())),
+        Some("custom") => {
+            return Err(usage_error("s3.sse.type is custom: s3.sse.key must hold the key, in base64".into()));
         }
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match store.put_opts(key, bytes.clone().into(), options).await {
-            Ok(_) => return Ok(()),
-            Err(error @ object_store::Error::AlreadyExists { .. }) => {
-                // A repeated put finds its own first attempt, whose answer was lost.
-                let there = store.get(key).await.map_err(|error| store_error(location, error))?;
-                let there = there.bytes().await.map_err(|error| store_error(location, error))?;
-                return if there == bytes { Ok(()) } else { Err(store_error(location, error)) };
-            }
-            // Compatible stores without conditional puts; the names of metadata files are unique anyway.
-            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => break,
-            // object_store does not repeat what it cannot know to be idempotent; the comparison above makes it so.
-            Err(object_store::Error::Generic { .. }) if started.elapsed() + wait < RETRY_TIMEOUT => {
-                tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
-                wait = (wait * 2).min(RETRY_WAIT_MAX);
-            }
-            Err(error) => return Err(store_error(location, error)),
+        // Without a key, AWS's own for S3.
+        Some("kms") if key().is_empty() => kind(builder, "aws:kms"),
+        Some("kms") => builder.with_sse_kms_encryption(key()),
+        Some("dsse-kms") if key().is_empty() => return Ok(kind(builder, "aws:kms:dsse")),
+        Some("dsse-kms") => return Ok(builder.with_dsse_kms_encryption(key())),
+        Some(other) => {
+            return Err(usage_error(format!(
+                "s3.sse.type {other:?} is not known; use none, s3, kms, dsse-kms or custom"
+            )));
         }
-    }
-    store.put(key, bytes.into()).await.map(|_| ()).map_err(|error| store_error(location, error))
+    };
+    Ok(match get("s3.sse.bucket-key-enabled") {
+        Some(enabled) => builder.with_bucket_key(enabled == "true"),
+        None => builder,
+    })
 }
 
-/// Ranged reads of one object.
-pub(super) struct Reader {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) key: Path,
-    pub(super) location: String,
+/// Keys of the properties, or of AWS's chain.
+#[derive(Debug)]
+struct Chain {
+    credentials: Credentials,
 }
 
 #[async_trait]
-impl FileRead for Reader {
-    async fn read(&self, range: Range<u64>) -> iceberg::Result<Bytes> {
-        self.store.get_range(&self.key, range).await.map_err(|error| store_error(&self.location, error))
-    }
-}
+impl CredentialProvider for Chain {
+    type Credential = AwsCredential;
 
-/// A streamed object: one put when it is small, else a multipart upload, which is aborted when a part fails or the
-/// writer is dropped before `close`.
-pub(super) struct Writer {
-    upload: Option<BufWriter>,
-    location: String,
-}
-
-impl Writer {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, key: Path, location: &str) -> Writer {
-        let upload = BufWriter::with_capacity(store, key, PART_BYTES).with_max_concurrency(PARTS_IN_FLIGHT);
-        Writer { upload: Some(upload), location: location.to_owned() }
-    }
-
-    fn closed(&self) -> iceberg::Error {
-        usage_error(format!("{}: the file was already closed or failed", self.location))
-    }
-
-    async fn abandon(&mut self) {
-        if let Some(mut upload) = self.upload.take()
-            && let Err(error) = upload.abort().await
-        {
-            tracing::warn!(location = %self.location, %error, "an unfinished upload could not be aborted; its parts stay until the bucket's lifecycle rule removes them");
-        }
-    }
-}
-
-#[async_trait]
-impl FileWrite for Writer {
-    async fn write(&mut self, bytes: Bytes) -> iceberg::Result<()> {
-        let upload = match self.upload.as_mut() {
-            Some(upload) => upload,
-            None => return Err(self.closed()),
-        };
-        if let Err(error) = upload.put(bytes).await {
-            self.abandon().await;
-            return Err(store_error(&self.location, error));
-        }
-        Ok(())
-    }
-
-    async fn close(&mut self) -> iceberg::Result<()> {
-        // `finish` aborts by itself when a part or the completion fails.
-        let mut upload = self.upload.take().ok_or_else(|| self.closed())?;
-        upload.shutdown().await.map_err(|error| super::io_error(&self.location, error))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let Some(mut upload) = self.upload.take() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // Best effort: the process may be going down, and the bucket's lifecycle rule is the backstop.
-                let _ = upload.abort().await;
-            });
-        }
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let keys = self.credentials.keys().await.map_err(|error| {
+            let source = one_line(&error).into();
+            match error {
+                crate::catalog::Error::Refused(_) => {
+                    object_store::Error::Unauthenticated { path: "credentials".to_owned(), source }
+                }
+                _ => object_store::Error::Generic { store: "S3", source },
+            }
+        })?;
+        Ok(Arc::new(AwsCredential {
+            key_id: keys.access_key_id().to_owned(),
+            secret_key: keys.secret_access_key().to_owned(),
+            token: keys.session_token().map(str::to_owned),
+        }))
     }
 }

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cells;
 pub mod corpus;
 pub mod engines;
+pub mod gcs;
 pub mod hostile;
 pub mod json;
 pub mod lake;
