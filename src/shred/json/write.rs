@@ -607,8 +607,17 @@ impl<'a> Writer<'a> {
             Kind::Uint32 | Kind::Fixed32 => text::put(self.out, format_args!("{}", bits as u32)),
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text::put(self.out, format_args!("\"{}\"", bits as i64)),
             Kind::Uint64 | Kind::Fixed64 => text::put(self.out, format_args!("\"{bits}\"")),
-            Kind::Float => text::put_float(self.out, f32::from_bits(bits as u32)),
-            Kind::Double => text::put_double(self.out, f64::from_bits(bits)),
+            // There are many NaNs, and one name for them.
+            Kind::Float => {
+                let number = f32::from_bits(bits as u32);
+                self.written.raw |= number.is_nan() && number.to_bits() != f32::NAN.to_bits();
+                text::put_float(self.out, number);
+            }
+            Kind::Double => {
+                let number = f64::from_bits(bits);
+                self.written.raw |= number.is_nan() && number.to_bits() != f64::NAN.to_bits();
+                text::put_double(self.out, number);
+            }
             Kind::String | Kind::Bytes | Kind::Enum(_) | Kind::Message(_) | Kind::Group(_) => {}
         }
     }

@@ -9,7 +9,7 @@ use calve::schema::model::{Cardinality, Field, Kind, MessageId, Presence};
 
 use super::cells::Cell;
 use super::oracle::{Notes, Oracle};
-use super::wire;
+use super::{needs, wire};
 
 pub fn cell(oracle: &Oracle<'_>, id: MessageId, message: &DynamicMessage, notes: &mut Notes) -> Cell {
     let text = self::message(oracle, id, message, notes);
@@ -165,8 +165,14 @@ fn one(oracle: &Oracle<'_>, kind: Kind, value: &Value, notes: &mut Notes) -> Str
         Value::U64(value) => quoted(&value.to_string()),
         Value::F32(value) if value.is_finite() => format!("{value:?}"),
         Value::F64(value) if value.is_finite() => format!("{value:?}"),
-        Value::F32(value) => special((*value).into()),
-        Value::F64(value) => special(*value),
+        Value::F32(number) => {
+            notes.raw |= needs::is_unusual_nan(value);
+            special((*number).into())
+        }
+        Value::F64(number) => {
+            notes.raw |= needs::is_unusual_nan(value);
+            special(*number)
+        }
         Value::String(value) => quoted(value),
         Value::Bytes(value) => quoted(&base64::engine::general_purpose::STANDARD.encode(value)),
         Value::EnumNumber(number) => {

@@ -37,8 +37,18 @@ pub fn numbers(descriptors: &DescriptorPool, message: &DynamicMessage) -> Vec<u3
     descriptor.fields().iter().map(|field| field.number()).chain(extensions).collect()
 }
 
+/// Whether a number is a NaN other than the one that JSON's `NaN` is read as.
+pub fn is_unusual_nan(value: &Value) -> bool {
+    match value {
+        Value::F32(number) => number.is_nan() && number.to_bits() != f32::NAN.to_bits(),
+        Value::F64(number) => number.is_nan() && number.to_bits() != f64::NAN.to_bits(),
+        _ => false,
+    }
+}
+
 fn of_value(descriptors: &DescriptorPool, value: &Value) -> Option<&'static str> {
     match value {
+        value if is_unusual_nan(value) => Some("a NaN that JSON has no name for"),
         Value::Message(message) => raw(descriptors, message),
         Value::List(values) => values.iter().find_map(|value| of_value(descriptors, value)),
         Value::Map(entries) => entries.iter().find_map(|(_, value)| of_value(descriptors, value)),
