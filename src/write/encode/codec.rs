@@ -16,7 +16,7 @@ pub struct Codec {
 enum Compressor {
     None,
     Zstd(zstd::bulk::Compressor<'static>),
-    Snappy(snap::raw::Encoder),
+    Snappy(Box<snap::raw::Encoder>),
     Gzip(flate2::Compression),
     Lz4,
 }
@@ -26,7 +26,7 @@ impl Codec {
         let compressor = match compression {
             Compression::UNCOMPRESSED => Compressor::None,
             Compression::ZSTD(level) => Compressor::Zstd(zstd::bulk::Compressor::new(level.compression_level())?),
-            Compression::SNAPPY => Compressor::Snappy(snap::raw::Encoder::new()),
+            Compression::SNAPPY => Compressor::Snappy(Box::new(snap::raw::Encoder::new())),
             Compression::GZIP(level) => Compressor::Gzip(flate2::Compression::new(level.compression_level())),
             Compression::LZ4_RAW => Compressor::Lz4,
             other => return Err(ParquetError::NYI(format!("compression with {other}"))),

@@ -1,5 +1,6 @@
 //! Files against those of parquet's own Arrow writer: the same rows, and the same said of them.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use arrow::array::*;
@@ -243,7 +244,7 @@ fn pages_end_at_their_bytes_and_dictionaries_at_theirs() {
     assert!(pages.iter().all(|page| page.compressed_page_size < 21_000), "{pages:?}");
     let large = texts(3, |_| "x".repeat(50_000));
     let (_, metadata) = self::read(
-        &ours(&[large.clone()], properties(false, false).set_data_page_size_limit(20_000).build()),
+        &ours(from_ref(&large), properties(false, false).set_data_page_size_limit(20_000).build()),
         &large.schema(),
     );
     assert_eq!(metadata.offset_index().unwrap()[0][0].page_locations().len(), 3, "a value each");
@@ -260,7 +261,7 @@ fn every_codec_and_bloom_filters_are_read() {
         Compression::ZSTD(ZstdLevel::default()),
     ] {
         let file = ours(
-            &[batch.clone()],
+            from_ref(&batch),
             properties(true, true).set_compression(codec).set_bloom_filter_enabled(true).build(),
         );
         let (read, metadata) = read(&file, &batch.schema());
