@@ -143,7 +143,9 @@ fn config(broker: &Broker, properties: &[(&str, &str)]) -> ClientConfig {
         HashMap::from([("enable.auto.commit", "false"), ("isolation.level", "read_committed")]);
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &broker.address).set("group.id", group());
-    own.into_iter().chain(properties.iter().copied()).for_each(|(key, value)| drop(config.set(key, value)));
+    for (key, value) in own.into_iter().chain(properties.iter().copied()) {
+        config.set(key, value);
+    }
     config
 }
 
