@@ -5,9 +5,7 @@
     readback.py metrics METADATA         manifest entries against the contents of their files
     readback.py filters METADATA         filtered scans, which skip files by their bounds, against the files' contents
 
-METADATA is the location of the table's current metadata.json. Canonical JSON keeps what JSON loses: floats are the
-hex of their bits ("nan" for any NaN), decimals their unscaled number, times microseconds and dates days since the
-epoch, binaries hex, maps sorted lists of pairs.
+METADATA is the location of the table's current metadata.json; canonical.py tells what canonical JSON is.
 
 `metrics` and `filters` print one JSON object: how much was looked at, and every difference.
 """
@@ -19,20 +17,17 @@ import json
 import math
 import os
 import site
-import struct
 import sys
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from canonical import EPOCH, canonical
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import EqualTo, GreaterThanOrEqual, IsNull, LessThan
 from pyiceberg.table import StaticTable
 from pyiceberg.transforms import TruncateTransform
 from pyiceberg.types import BinaryType, DoubleType, FloatType, ListType, MapType, StringType, StructType
-
-decimal.getcontext().prec = 80
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 def connect():
@@ -45,32 +40,6 @@ def connect():
         connection.execute(f"LOAD '{files[0]}'")
     connection.execute("SET TimeZone = 'UTC'")
     return connection
-
-
-def canonical(value, kind):
-    if value is None:
-        return None
-    if pa.types.is_struct(kind):
-        return {field.name: canonical(value[field.name], field.type) for field in kind}
-    if pa.types.is_map(kind):
-        pairs = [[canonical(key, kind.key_type), canonical(item, kind.item_type)] for key, item in value]
-        return sorted(pairs, key=lambda pair: json.dumps(pair[0], ensure_ascii=False))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return [canonical(item, kind.value_type) for item in value]
-    if pa.types.is_floating(kind):
-        if math.isnan(value):
-            return "nan"
-        return struct.pack(">f" if pa.types.is_float32(kind) else ">d", value).hex()
-    if pa.types.is_decimal(kind):
-        return f"decimal {int(value.scaleb(kind.scale))}"
-    if pa.types.is_timestamp(kind):
-        moment = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
-        return f"micros {(moment - EPOCH) // datetime.timedelta(microseconds=1)}"
-    if pa.types.is_date(kind):
-        return f"days {(value - EPOCH.date()).days}"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return value.hex()
-    return value
 
 
 def scan(engine, metadata):

@@ -1,4 +1,5 @@
-//! Every message of the corpus through the daemon: what DuckDB and PyIceberg read is what an independent decoder says.
+//! Every message of the corpus through the daemon: what DuckDB, PyIceberg, Spark and Trino read is what an independent
+//! decoder says.
 
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ use crate::support::corpus::{Corpus, MESSAGES, folder, generate};
 use crate::support::engines::{assert_same_rows, canonical_cell, json_like, rows_of_all};
 use crate::support::oracle::{Oracle, Verdict};
 use crate::support::project::Project;
+use crate::support::spark::Spark;
+use crate::support::trino;
 
 const RECORDS: usize = 60;
 const PARTITIONS: i32 = 2;
@@ -146,9 +149,20 @@ fn every_corpus_message_reads_back_value_by_value() {
     let tables: Vec<String> = topics.iter().map(|topic| format!("bronze.{}", topic.name.replace('.', "_"))).collect();
     let locations: Vec<String> = tables.iter().map(|table| project.metadata(table)).collect();
     let locations: Vec<&str> = locations.iter().map(String::as_str).collect();
-    for engine in ["duckdb", "pyiceberg"] {
-        for (topic, read) in topics.iter().zip(rows_of_all(engine, &locations)) {
-            let (rows, _) = expected(&corpus, topic, engine == "pyiceberg");
+    for engine in ["duckdb", "pyiceberg", "spark", "trino"] {
+        let read = match engine {
+            "spark" => {
+                let mut spark = Spark::of_project(project.path());
+                tables.iter().map(|table| spark.rows(&format!("local.{table}"))).collect()
+            }
+            "trino" => trino::rows_of_all(&trino::of_project(project.path()), &tables),
+            _ => rows_of_all(engine, &locations),
+        };
+        for (topic, read) in topics.iter().zip(read) {
+            let (mut rows, _) = expected(&corpus, topic, engine == "pyiceberg");
+            if engine == "trino" {
+                rows = trino::in_its_case(&rows);
+            }
             let read = json_of_any_spelling(&read, &rows);
             assert_same_rows(&format!("{engine}, {}, seed {seed}:", topic.message), &read, &rows);
         }

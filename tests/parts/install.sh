@@ -23,6 +23,8 @@ try "schemas of others" ./schemas.sh
 try "kfbroker (light broker)" ./kfbroker.sh
 try "Apache Kafka" ./kafka.sh install
 try "Iceberg REST catalog" start_once rest
+try "Spark with Iceberg" ./spark.sh install
+try "Trino" ./trino.sh install
 try "Postgres" start_once postgres
 try "versitygw (S3)" start_once s3
 try "moto (Glue)" ./glue.sh python

@@ -54,6 +54,19 @@ python_env() {
     || die "pip could not install its packages (is the package index reachable?): $(tail -n 1 "$log"); see $log"
 }
 
+# find_jdk MIN [MAX]: the home of a JDK of such a version: that of JAVA_HOME or the PATH, else one of Debian's folder,
+# the newest first. Nothing where there is none.
+find_jdk() {
+  local home version
+  for home in ${JAVA_HOME:+"$JAVA_HOME"} "$(dirname "$(dirname "$(readlink -f "$(command -v javac || echo /x/x)")")")" \
+    $(ls -d /usr/lib/jvm/* 2>/dev/null | sort -Vr); do
+    [ -x "$home/bin/javac" ] || continue
+    version=$("$home/bin/javac" -version 2>&1 | sed -E 's/javac ([0-9]+).*/\1/')
+    [ "$version" -ge "$1" ] && [ "$version" -le "${2:-999}" ] && { echo "$home"; return; }
+  done
+  return 0
+}
+
 # Below the range that the kernel hands out, so that no outgoing connection takes it before the part binds it.
 free_port() {
   local port

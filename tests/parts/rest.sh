@@ -7,16 +7,6 @@
 VERSION=1.11.0
 HOME_=$PARTS/rest-$VERSION
 
-# A JDK of 17 or later: the one of JAVA_HOME or the PATH, else the newest of Debian's folder.
-find_jdk() {
-  local home
-  for home in ${JAVA_HOME:+"$JAVA_HOME"} "$(dirname "$(dirname "$(readlink -f "$(command -v javac || echo /x/x)")")")" \
-    $(ls -d /usr/lib/jvm/* 2>/dev/null | sort -Vr); do
-    [ -x "$home/bin/javac" ] || continue
-    [ "$("$home/bin/javac" -version 2>&1 | sed -E 's/javac ([0-9]+).*/\1/')" -ge 17 ] && { echo "$home"; return; }
-  done
-}
-
 install() {
   rm -rf "$HOME_/lib" "$HOME_/out"
   mvn -q -B -f "$HERE/rest/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
@@ -29,7 +19,7 @@ compile() {
 }
 
 start() {
-  JDK=$(find_jdk); [ -n "$JDK" ] || die "a JDK of version 17 or later is missing: apt-get install openjdk-17-jdk-headless"
+  JDK=$(find_jdk 17); [ -n "$JDK" ] || die "a JDK of version 17 or later is missing: apt-get install openjdk-17-jdk-headless"
   need curl "apt-get install curl"
   if [ ! -f "$HOME_/ok" ]; then
     need mvn "it fetches Iceberg's jars once: apt-get install maven"

@@ -15,6 +15,13 @@ need javac openjdk-17-jdk-headless
 need mvn maven
 need go golang-go
 need npm npm
+# Trino wants a JDK of 25 or later beside that; Debian calls it so where it has it.
+newest=0
+for javac in "$(command -v javac || true)" ${JAVA_HOME:+"$JAVA_HOME/bin/javac"} /usr/lib/jvm/*/bin/javac; do
+  version=$([ -x "$javac" ] && "$javac" -version 2>&1 | sed -E 's/javac ([0-9]+).*/\1/' || echo 0)
+  [ "$version" -le "$newest" ] || newest=$version
+done
+[ "$newest" -ge 25 ] || missing+=(openjdk-25-jdk-headless)
 [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || command -v postgres >/dev/null 2>&1 || missing+=(postgresql)
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cells::Cell;
 
 /// The Python that has the engines; installs them on first use. Fails with the script's own words.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let output = Command::new("bash").arg(super::parts::script("engines")).output().expect("bash runs");
     assert!(output.status.success(), "the engines cannot be had: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
@@ -210,7 +210,7 @@ fn hex(bytes: &[u8]) -> Value {
 }
 
 /// With the keys of all objects in order.
-fn sorted(value: Value) -> Value {
+pub fn sorted(value: Value) -> Value {
     match value {
         Value::Object(object) => {
             let ordered: BTreeMap<String, Value> =

@@ -13,5 +13,7 @@ pub mod oracle;
 pub mod parts;
 pub mod project;
 pub mod proxy;
+pub mod spark;
 pub mod tables;
+pub mod trino;
 pub mod wire;
