@@ -10,6 +10,7 @@ mod metadata;
 mod rest;
 mod sql;
 pub mod storage;
+pub mod vectors;
 
 use std::sync::Arc;
 

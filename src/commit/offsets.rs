@@ -11,6 +11,7 @@ use iceberg::spec::{DataContentType, NestedField, Schema, SchemaRef, StructType,
 use iceberg::table::Table;
 use roaring::RoaringTreemap;
 
+use crate::catalog::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::schema::metadata::KAFKA;
 
@@ -116,8 +117,16 @@ pub async fn scan(table: &Table, mut each: impl FnMut(Option<Origin<'_>>)) -> Re
     };
     let (kafka, narrow) = narrow_schema(table)?;
     let plan = table.scan().select([KAFKA]).build().map_err(failed)?;
-    let tasks = plan.plan_files().await.map_err(failed)?.map_ok(move |task| narrowed(task, kafka, &narrow)).boxed();
-    let mut batches = table
+    let vectors = Vectors::of(table).map_err(failed)?;
+    let prepared = vectors.clone();
+    let tasks = plan.plan_files().await.map_err(failed)?.map_ok(move |task| narrowed(task, kafka, &narrow));
+    let tasks = tasks
+        .and_then(move |task| {
+            let vectors = prepared.clone();
+            async move { vectors.prepare(task).await }
+        })
+        .boxed();
+    let mut batches = vectors
         .reader_builder()
         .with_data_file_concurrency_limit(FILES_AT_A_TIME)
         .build()

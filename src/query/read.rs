@@ -18,6 +18,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
 use super::project::{self, field_id};
 use super::prune::Pruner;
+use crate::catalog::vectors::Vectors;
 
 /// How to read the files of one table for one scan.
 #[derive(Clone, Debug)]
@@ -102,9 +103,9 @@ impl FileReader {
             task.project_field_ids = wanted;
         }
         task.predicate = None;
-        let reader =
-            self.table.reader_builder().with_data_file_concurrency_limit(1).with_batch_size(batch_rows).build();
-        let tasks = futures::stream::once(async move { Ok(task) }).boxed();
+        let vectors = Vectors::of(&self.table).map_err(external)?;
+        let reader = vectors.reader_builder().with_data_file_concurrency_limit(1).with_batch_size(batch_rows).build();
+        let tasks = futures::stream::once(async move { vectors.prepare(task).await }).boxed();
         let schema = self.schema;
         let batches = reader.read(tasks).map_err(external)?.stream();
         Ok(batches.map_err(external).map(move |batch| Ok(project::project(&batch?, &schema)?)).boxed())
