@@ -8,6 +8,7 @@
 //!   `history.expire.max-snapshot-age-ms` (5 days; calve creates tables with 1, so that only the number counts);
 //! - `calve.tags.hourly`: hours an hourly tag is kept, default 48, 0 = no such tags;
 //! - `calve.tags.daily`: days a daily tag is kept, default 30, 0 = no such tags;
+//! - `gc.enabled` (Iceberg's, default true): with false, snapshots stay until somebody says otherwise;
 //! - `calve.metadata.bytes-max`: the metadata file's size, default 262144. When it would be exceeded, snapshots beyond
 //!   the minimum go first whatever their age, then hourly tags, then daily ones, oldest first.
 
@@ -44,6 +45,8 @@ pub struct Policy {
     pub hourly_tags: i64,
     pub daily_tags: i64,
     pub metadata_bytes_max: usize,
+    /// Whether snapshots go at all.
+    pub expires: bool,
 }
 
 impl Policy {
@@ -57,6 +60,7 @@ impl Policy {
             hourly_tags: property(metadata, "calve.tags.hourly", 48),
             daily_tags: property(metadata, "calve.tags.daily", 30),
             metadata_bytes_max: property(metadata, "calve.metadata.bytes-max", 256 * 1024),
+            expires: property(metadata, "gc.enabled", true),
         }
     }
 }
@@ -121,6 +125,9 @@ pub fn plan(
     let mut tags = Tags::new(refs, policy);
     tags.add(main.first(), new, policy);
     tags.expire(metadata, now_ms);
+    if !policy.expires {
+        return Plan { updates: tags.updates, removed: Vec::new() };
+    }
 
     // By how hard a snapshot is held; what no rule holds goes.
     let mut hard: HashSet<i64> = HashSet::new();

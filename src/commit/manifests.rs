@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use iceberg::spec::{
     DataFile, DataFileBuilder, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestStatus,
+    PartitionField, PartitionSpec,
 };
 use iceberg::table::Table;
 use uuid::Uuid;
@@ -223,6 +224,32 @@ fn with_first_row_id(entry: &ManifestEntryRef, spec_id: i32, row_id: i64) -> any
     Ok(builder.build()?)
 }
 
+/// The spec with field names that Avro allows: a manifest makes them record fields, and others name a field of a nested
+/// column with its dot. Readers go by ids. As Java has it: `_x2E` for a dot, an underscore before a digit.
+pub fn in_avro_names(spec: &PartitionSpec) -> iceberg::Result<PartitionSpec> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut spec = spec.clone();
+    if spec
+        .fields()
+        .iter()
+        .all(|field| field.name.chars().all(fits) && !field.name.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return Ok(spec);
+    }
+    let mut fields = Vec::with_capacity(spec.fields().len());
+    for field in spec.fields() {
+        let start = if field.name.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
+        let name = field.name.chars().map(|c| if fits(c) { c.to_string() } else { format!("_x{:X}", u32::from(c)) });
+        let name = format!("{start}{}", name.collect::<String>());
+        fields.push(PartitionField { name, ..field.clone() });
+    }
+    let json = serde_json::json!({ "spec-id": spec.spec_id(), "fields": fields });
+    spec = serde_json::from_value(json).map_err(|error| {
+        iceberg::Error::new(iceberg::ErrorKind::Unexpected, format!("a partition spec in Avro's names: {error}"))
+    })?;
+    Ok(spec)
+}
+
 /// Whether entries of this table may be kept in memory: with row lineage they would miss the row ids that the manifest
 /// list assigns.
 pub fn cacheable(version: FormatVersion) -> bool {
@@ -286,6 +313,19 @@ mod tests {
         list.extend((0..15).map(|_| manifest(&path("m", 1), 0, 100)));
         let plan = plan_merge(&list, 0);
         assert_eq!((plan.tier, plan.sources.len()), (2, 30));
+    }
+
+    #[test]
+    fn a_name_that_avro_does_not_allow_is_spelled_as_java_spells_it() {
+        let spec = |name: &str| -> PartitionSpec {
+            let field = serde_json::json!({"source-id": 3, "field-id": 1000, "name": name, "transform": "day"});
+            serde_json::from_value(serde_json::json!({"spec-id": 7, "fields": [field]})).unwrap()
+        };
+        for (name, expected) in
+            [("_kafka_ts_day", "_kafka_ts_day"), ("_kafka.ts_day", "_kafka_x2Ets_day"), ("9a", "_9a")]
+        {
+            assert_eq!(in_avro_names(&spec(name)).unwrap(), spec(expected));
+        }
     }
 
     #[test]

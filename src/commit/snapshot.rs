@@ -93,7 +93,7 @@ pub async fn produce(
             memory.new_output(&path).map_err(bad)?,
             Some(snapshot_id),
             schema.clone(),
-            spec.as_ref().clone(),
+            manifests::in_avro_names(&spec).map_err(bad)?,
         );
         let mut writer = match version {
             FormatVersion::V3 => builder.build_v3_data(),

@@ -14,8 +14,14 @@ const DAY: i64 = 24 * 60 * MINUTE;
 /// Later than any clock that the tests run under, at the beginning of a day.
 const START: i64 = 2_000_000_000_000 / DAY * DAY;
 
-const POLICY: Policy =
-    Policy { snapshots_min: 5, age_ms_max: 1, hourly_tags: 48, daily_tags: 30, metadata_bytes_max: 256 * 1024 };
+const POLICY: Policy = Policy {
+    snapshots_min: 5,
+    age_ms_max: 1,
+    hourly_tags: 48,
+    daily_tags: 30,
+    metadata_bytes_max: 256 * 1024,
+    expires: true,
+};
 
 struct World {
     metadata: TableMetadata,
@@ -131,6 +137,16 @@ fn what_consumers_need_stays_with_all_that_came_after() {
         world.commit(START + step, &needed, &policy);
     }
     assert_eq!(world.ids(), (17..=30).collect());
+}
+
+#[test]
+fn nothing_expires_where_the_table_forbids_it() {
+    let mut world = World::new(100);
+    let policy = Policy { hourly_tags: 0, daily_tags: 0, expires: false, ..POLICY };
+    for step in 0..20 {
+        world.commit(START + step, &BTreeSet::new(), &policy);
+    }
+    assert_eq!(world.ids(), (1..=20).collect());
 }
 
 #[test]
