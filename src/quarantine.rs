@@ -14,6 +14,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Fields, SchemaRef as ArrowSchemaRef};
 use arrow::error::ArrowError;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, SchemaRef, SortOrder, Type};
+use iceberg::table::Table;
 
 use crate::batch::{RawBatch, RawRecord, Reject, TimestampType};
 use crate::catalog::Creation;
@@ -109,6 +110,31 @@ impl Quarantine {
         ];
         RecordBatch::try_new(self.arrow.clone(), columns)
     }
+}
+
+/// The rows in the columns that the table has now: those that others added are null. An error if one of ours is gone.
+pub fn in_columns_of(table: &Table, rows: RecordBatch) -> Result<RecordBatch> {
+    let schema = table.metadata().current_schema();
+    let same = schema.as_struct().fields().len() == rows.num_columns()
+        && schema.as_struct().fields().iter().zip(rows.schema().fields()).all(|(a, b)| a.name == *b.name());
+    if same {
+        return Ok(rows);
+    }
+    let arrow = Arc::new(iceberg::arrow::schema_to_arrow_schema(schema).map_err(internal)?);
+    if let Some(gone) = rows.schema().fields().iter().find(|field| arrow.index_of(field.name()).is_err()) {
+        return Err(Error::halt(format!(
+            "quarantine table {}: somebody else dropped or renamed its column {}; give it back its name, or name \
+             another `quarantine`",
+            table.identifier(),
+            gone.name()
+        )));
+    }
+    let column = |field: &arrow::datatypes::FieldRef| match rows.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), rows.num_rows()),
+    };
+    let columns = arrow.fields().iter().map(column).collect();
+    RecordBatch::try_new(arrow, columns).map_err(internal)
 }
 
 fn schema() -> iceberg::Result<Schema> {

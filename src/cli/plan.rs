@@ -9,7 +9,7 @@ use iceberg::spec::UnboundPartitionSpec;
 use crate::config::{Fault, SchemaSource, Topic, locate, nearest};
 use crate::schema::mapping::{Mapping, Options};
 use crate::schema::model::Pool;
-use crate::schema::{partition, source};
+use crate::schema::{partition, sort, source};
 
 /// The table that a topic would be given.
 #[derive(Clone, Debug)]
@@ -61,6 +61,7 @@ impl Planner {
         };
         let mapping = Mapping::create(pool.clone(), id, &Options::from(topic)).map_err(faults("message"))?;
         let partition_spec = partition::parse(&topic.partition_by, &mapping.iceberg).map_err(faults("partition_by"))?;
+        sort::parse(&topic.sort_by, &mapping.iceberg).map_err(faults("sort_by"))?;
         Ok(Planned { mapping, partition_spec })
     }
 }

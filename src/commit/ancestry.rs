@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use iceberg::spec::{Operation, Snapshot, SnapshotRef, TableMetadata};
 use iceberg::table::Table;
 
+use super::blame;
 use super::ledger::{KEY, Ledger, Mirror};
 use crate::error::{Error, Result};
 
@@ -148,7 +149,8 @@ pub fn line(metadata: &TableMetadata, head: Option<i64>) -> Vec<SnapshotRef> {
     line
 }
 
-type Counted = Vec<(i64, u64, u64)>;
+/// Snapshots of other writers: id, rows added, rows deleted, the engine.
+type Counted = Vec<(i64, u64, u64, Option<String>)>;
 
 fn walk(metadata: &TableMetadata, from: i64, foreign: &mut Counted) -> Result<End> {
     let mut at = from;
@@ -158,7 +160,7 @@ fn walk(metadata: &TableMetadata, from: i64, foreign: &mut Counted) -> Result<En
             return Ok(End::Ledger(Ledger::from_json(json)?, at));
         }
         let (added, deleted) = rows_changed(snapshot);
-        foreign.push((at, added, deleted));
+        foreign.push((at, added, deleted, blame::engine(snapshot)));
         match snapshot.parent_snapshot_id() {
             Some(parent) => at = parent,
             None => return Ok(End::Root),
@@ -186,8 +188,8 @@ pub fn count(summary: &HashMap<String, String>, key: &str) -> u64 {
 
 fn reading(mut ledger: Ledger, found: Found, foreign: Counted) -> Reading {
     let foreign_above = foreign.len();
-    for (snapshot, added, deleted) in foreign.into_iter().rev() {
-        ledger.foreign.count(snapshot, added, deleted);
+    for (snapshot, added, deleted, by) in foreign.into_iter().rev() {
+        ledger.foreign.count(snapshot, added, deleted, by);
     }
     Reading { ledger, found, foreign_above }
 }

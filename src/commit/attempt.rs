@@ -15,6 +15,7 @@ use super::manifests::Manifests;
 use super::snapshot::{self, Delta, Produced};
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
+use crate::schema::evolve::WRITTEN_SCHEMA;
 use iceberg::spec::DataFile;
 
 /// Stands, in a property's value, for the id of the snapshot that the property is committed with: a mirror of that
@@ -92,6 +93,10 @@ pub async fn prepare(
     }
 
     let mut summary = work.summary.clone();
+    // Only said where it is not what the snapshot says anyway.
+    if summary.get(WRITTEN_SCHEMA).is_some_and(|id| *id == schema.schema_id().to_string()) {
+        summary.remove(WRITTEN_SCHEMA);
+    }
     if let Some(ledger) = &work.ledger {
         summary.insert(KEY.to_owned(), ledger.to_json());
     }

@@ -31,6 +31,7 @@ const DEFAULTS: [(&str, &str); 4] = [
 pub struct Wanted {
     pub schema: Schema,
     pub partition_spec: UnboundPartitionSpec,
+    pub sort_order: SortOrder,
     /// The user's table properties and calve's own (`calve.mapping`, `calve.columns`, `calve.message`).
     pub properties: HashMap<String, String>,
     /// Give the table an empty first snapshot at once, for catalogs that do not fence the first commit (Nessie does
@@ -70,7 +71,8 @@ pub async fn ensure_mapped_table(
     let mut all: HashMap<String, String> = properties.clone().into_iter().collect();
     all.extend(mapping.properties());
     let schema = mapping.iceberg.as_ref().clone();
-    let wanted = Wanted { schema, partition_spec, properties: all, first_snapshot };
+    let sort_order = SortOrder::unsorted_order();
+    let wanted = Wanted { schema, partition_spec, sort_order, properties: all, first_snapshot };
     let table = ensure_table(catalog, ident, wanted).await?;
     // Whoever made the table may have died before it got here, so this is looked at in any table that is still empty.
     let metadata = table.metadata();
@@ -120,7 +122,7 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
     let creation = Creation {
         schema: wanted.schema.clone(),
         partition_spec: wanted.partition_spec.clone(),
-        sort_order: SortOrder::unsorted_order(),
+        sort_order: wanted.sort_order.clone(),
         properties,
     };
     match catalog.create(ident, creation).await {

@@ -64,10 +64,20 @@ pub struct Foreign {
     pub deletions: Vec<Deletion>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A snapshot that took rows out. Engines that copy on write put most of them back in the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
     pub snapshot: i64,
     pub rows: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub added: u64,
+    /// The engine, as far as the snapshot names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The ledger as a table property, with the snapshot that it belongs to.
@@ -88,11 +98,11 @@ impl Foreign {
         *self == Foreign::default()
     }
 
-    pub fn count(&mut self, snapshot: i64, added: u64, deleted: u64) {
+    pub fn count(&mut self, snapshot: i64, added: u64, deleted: u64, by: Option<String>) {
         self.added += added;
         self.deleted += deleted;
         if deleted > 0 {
-            self.deletions.push(Deletion { snapshot, rows: deleted });
+            self.deletions.push(Deletion { snapshot, rows: deleted, added, by });
             let surplus = self.deletions.len().saturating_sub(DELETIONS_MAX);
             self.deletions.drain(..surplus);
         }

@@ -9,6 +9,7 @@
 //! - [`expire`]: which snapshots go, which are tagged, and which files nothing reaches any more.
 //! - [`change`]: what is asked of a committer.
 //! - [`committer`]: the fenced commit, conflicts and lost answers ([`attempt`]).
+//! - [`blame`]: who else changed the columns.
 //! - [`decide`]: what only a person may decide about a ledger.
 //! - [`create`]: tables made by themselves.
 //! - [`offsets`], [`verify`]: proving coverage from the table alone.
@@ -16,6 +17,7 @@
 pub mod ancestry;
 pub mod attempt;
 pub mod began;
+pub mod blame;
 pub mod change;
 pub mod committer;
 pub mod create;

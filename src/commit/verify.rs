@@ -97,11 +97,13 @@ pub enum Difference {
         rows: u64,
         ledger: u64,
     },
-    /// Another writer deleted rows.
+    /// Another writer deleted rows; `added` of them it may have put back, changed or not.
     Deleted {
         table: String,
         snapshot: Option<i64>,
         rows: u64,
+        added: u64,
+        by: Option<String>,
     },
     /// More rows without an origin than other writers added.
     Unattributed {
@@ -136,10 +138,18 @@ impl fmt::Display for Difference {
             Difference::Rejects { topic, rows, ledger } => {
                 write!(f, "the quarantine has {rows} records of {topic}, the ledger counts {ledger} rejects")
             }
-            Difference::Deleted { table, snapshot: Some(snapshot), rows } => {
-                write!(f, "snapshot {snapshot}, by another writer, deleted {rows} rows of {table}")
+            Difference::Deleted { table, snapshot: Some(snapshot), rows, added, by } => {
+                write!(
+                    f,
+                    "snapshot {snapshot}, by another writer{}, ",
+                    by.as_ref().map_or(String::new(), |by| format!(" ({by})"))
+                )?;
+                match added {
+                    0 => write!(f, "deleted {rows} rows of {table}"),
+                    added => write!(f, "replaced {rows} rows of {table} by {added}"),
+                }
             }
-            Difference::Deleted { table, snapshot: None, rows } => {
+            Difference::Deleted { table, snapshot: None, rows, .. } => {
                 write!(f, "other writers deleted {rows} more rows of {table} in snapshots that are not remembered")
             }
             Difference::Unattributed { table, rows, foreign_added } => write!(
@@ -310,12 +320,19 @@ fn own(report: &mut Report, read: &Read, options: &Options) {
     if missing > 0 && foreign.deleted > 0 && !options.accept_deletes {
         let named: u64 = foreign.deletions.iter().map(|deletion| deletion.rows).sum();
         for deletion in &foreign.deletions {
-            let snapshot = Some(deletion.snapshot);
-            report.add(Difference::Deleted { table: table.clone(), snapshot, rows: deletion.rows }, options);
+            let difference = Difference::Deleted {
+                table: table.clone(),
+                snapshot: Some(deletion.snapshot),
+                rows: deletion.rows,
+                added: deletion.added,
+                by: deletion.by.clone(),
+            };
+            report.add(difference, options);
         }
         if foreign.deleted > named {
             let rows = foreign.deleted - named;
-            report.add(Difference::Deleted { table: table.clone(), snapshot: None, rows }, options);
+            let difference = Difference::Deleted { table: table.clone(), snapshot: None, rows, added: 0, by: None };
+            report.add(difference, options);
         }
     }
     if read.held.unattributed > foreign.added {

@@ -107,8 +107,11 @@ pub struct Topic {
     pub isolation: Isolation,
     /// Iceberg partition fields as written: `day(_kafka.timestamp)`, `bucket[16](customer.id)`, `region`.
     pub partition_by: Vec<String>,
+    /// Iceberg sort fields as written: `placed_at`, `bucket[16](customer.id) desc nulls last`.
+    pub sort_by: Vec<String>,
     pub commit_interval: Duration,
-    pub file_size_target_bytes: u64,
+    /// None: what the table's properties say.
+    pub file_size_target_bytes: Option<u64>,
     pub on_incompatible: OnIncompatible,
     pub tombstones: Tombstones,
     pub columns_max: usize,
@@ -125,6 +128,8 @@ pub struct Topic {
     pub exclude: Vec<String>,
     /// Iceberg table properties, set at creation.
     pub properties: BTreeMap<String, String>,
+    /// Keys of the summary of every snapshot that the topic makes.
+    pub snapshot_properties: BTreeMap<String, String>,
 }
 
 /// Keys that are written, for the topic or for all.
@@ -133,6 +138,7 @@ pub struct Given {
     pub table: bool,
     pub quarantine: bool,
     pub partition_by: bool,
+    pub sort_by: bool,
 }
 
 /// `namespace.table`, the namespace possibly of several levels.

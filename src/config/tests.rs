@@ -101,6 +101,8 @@ fn defaults_reach_topics_and_topics_win() {
          commit_interval = '${TEN}'
          partition_by = []
          properties = { 'write.metadata.x' = 'a', both = 'default' }
+         snapshot_properties = { team = 'sales', both = 'default' }
+         sort_by = ['id desc']
          [topics.'shop.orders-1']
          message = 'a.B'
          [topics.other]
@@ -110,6 +112,8 @@ fn defaults_reach_topics_and_topics_win() {
          commit_interval = '1m'
          start = 2026-01-31T00:00:00Z
          properties = { both = 'topic' }
+         snapshot_properties = { both = 'topic' }
+         sort_by = []
         ",
     )]);
     let topic = &project.topics["shop.orders-1"];
@@ -117,7 +121,7 @@ fn defaults_reach_topics_and_topics_win() {
     assert_eq!(topic.quarantine.to_string(), "raw.shop.shop_orders_1__quarantine");
     assert_eq!(topic.commit_interval, Duration::from_secs(10));
     assert!(topic.partition_by.is_empty());
-    assert!(topic.place.ends_with("calve.toml:8"), "{}", topic.place);
+    assert!(topic.place.ends_with("calve.toml:10"), "{}", topic.place);
     let other = &project.topics["other"];
     assert_eq!(other.table.to_string(), "raw.shop.other");
     assert_eq!(other.quarantine.to_string(), "q.other");
@@ -125,6 +129,9 @@ fn defaults_reach_topics_and_topics_win() {
     assert_eq!(other.start, Start::Timestamp(1_769_817_600_000));
     let properties: Vec<_> = other.properties.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(properties, ["both=topic", "write.metadata.x=a"]);
+    let properties: Vec<_> = other.snapshot_properties.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(properties, ["both=topic", "team=sales"]);
+    assert_eq!((topic.sort_by.as_slice(), other.sort_by.len()), (["id desc".to_string()].as_slice(), 0));
     assert_eq!(project.kafka.properties["fetch.max.bytes"], "1000000");
     assert_eq!(project.kafka.properties["client.id"], "x");
     assert_eq!(project.kafka.properties["ssl.ca.location"], project.root.join("ca.pem").to_string_lossy());
@@ -446,8 +453,11 @@ fn catalogs_that_are_wrong() {
 #[test]
 fn a_table_property_that_calve_owns() {
     check_toml(
-        "[topics.a]\nmessage = 'a.B'\nproperties = { 'calve.ledger' = '{}' }\n",
-        &["calve.toml:4: topics.a.properties.\"calve.ledger\" is calve's own to set: …"],
+        "[topics.a]\nmessage = 'a.B'\nproperties = { 'calve.ledger' = '{}' }\nsnapshot_properties = { 'total-records' = '1' }\n",
+        &[
+            "calve.toml:4: topics.a.properties.\"calve.ledger\" is calve's own to set: …",
+            "calve.toml:5: topics.a.snapshot_properties.\"total-records\" is calve's own to set: …",
+        ],
     );
 }
 

@@ -24,6 +24,7 @@ pub struct Keys {
     start: Option<Located<Start>>,
     isolation: Option<Located<Isolation>>,
     partition_by: Option<Located<Vec<String>>>,
+    sort_by: Option<Located<Vec<String>>>,
     commit_interval: Option<Located<Duration>>,
     file_size_target: Option<Located<u64>>,
     on_incompatible: Option<Located<OnIncompatible>>,
@@ -35,6 +36,7 @@ pub struct Keys {
     include: Option<Located<Vec<String>>>,
     exclude: Option<Located<Vec<String>>>,
     properties: BTreeMap<String, Located<String>>,
+    snapshot_properties: BTreeMap<String, Located<String>>,
     /// Keys that are there but wrong; nobody is told to add them.
     wrong: Vec<&'static str>,
 }
@@ -79,6 +81,7 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
             &[("read_committed", Isolation::ReadCommitted), ("read_uncommitted", Isolation::ReadUncommitted)],
         ),
         partition_by: section.list("partition_by"),
+        sort_by: section.list("sort_by"),
         commit_interval: section.parsed("commit_interval", units::duration),
         file_size_target: section.parsed("file_size_target", units::size),
         on_incompatible: section
@@ -91,6 +94,7 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
         include: section.list("include"),
         exclude: section.list("exclude"),
         properties: section.properties("properties"),
+        snapshot_properties: section.properties("snapshot_properties"),
         wrong: Vec::new(),
     };
     if let Some(include) = keys.include.take_if(|include| include.value.is_empty()) {
@@ -113,7 +117,6 @@ pub fn keys(section: &Section<'_>, root: &Path) -> Keys {
         ("key_message", "a schema for keys"),
         ("key_schema", "a schema for keys"),
         ("key_framing", "a schema for keys"),
-        ("sort_by", "sorting"),
     ] {
         section.later(key, what);
     }
@@ -186,6 +189,7 @@ pub fn topic(
         table: own.table.is_some() || defaults.table.is_some(),
         quarantine: own.quarantine.is_some() || defaults.quarantine.is_some(),
         partition_by: own.partition_by.is_some() || defaults.partition_by.is_some(),
+        sort_by: own.sort_by.is_some() || defaults.sort_by.is_some(),
     };
     let table = match own.table.or(defaults.table.clone()) {
         Some(text) => in_namespace("table", text),
@@ -206,6 +210,19 @@ pub fn topic(
                 format!("{}.\"{key}\" is calve's own to set: {why}; remove the key", section.name("properties")),
             );
         }
+    }
+
+    let mut snapshot_properties: BTreeMap<String, String> =
+        defaults.snapshot_properties.iter().map(|(key, text)| (key.clone(), text.value.clone())).collect();
+    snapshot_properties.extend(own.snapshot_properties.into_iter().map(|(key, text)| (key, text.value)));
+    for key in snapshot_properties.keys().filter(|key| is_own_in_summaries(key)) {
+        file.fault(
+            section.line_of("snapshot_properties"),
+            format!(
+                "{}.\"{key}\" is calve's own to set: it says what a snapshot is; give it another name",
+                section.name("snapshot_properties")
+            ),
+        );
     }
 
     let mut columns = defaults.columns.clone();
@@ -237,14 +254,12 @@ pub fn topic(
             .partition_by
             .or(defaults.partition_by.clone())
             .map_or(vec!["day(_kafka.timestamp)".to_string()], |fields| fields.value),
+        sort_by: own.sort_by.or(defaults.sort_by.clone()).map(|fields| fields.value).unwrap_or_default(),
         commit_interval: own
             .commit_interval
             .or(defaults.commit_interval.clone())
             .map_or(Duration::from_secs(10), |interval| interval.value),
-        file_size_target_bytes: own
-            .file_size_target
-            .or(defaults.file_size_target.clone())
-            .map_or(128 << 20, |size| size.value),
+        file_size_target_bytes: own.file_size_target.or(defaults.file_size_target.clone()).map(|size| size.value),
         on_incompatible: own
             .on_incompatible
             .or(defaults.on_incompatible.clone())
@@ -260,7 +275,16 @@ pub fn topic(
         include: own.include.or(defaults.include.clone()).map(|paths| paths.value).unwrap_or_default(),
         exclude: own.exclude.or(defaults.exclude.clone()).map(|paths| paths.value).unwrap_or_default(),
         properties,
+        snapshot_properties,
     })
+}
+
+/// Keys of a snapshot's summary that readers, other writers and calve itself go by.
+fn is_own_in_summaries(key: &str) -> bool {
+    ["calve.", "total-", "added-", "deleted-", "removed-", "changed-partition", "engine-"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+        || key == "operation"
 }
 
 /// Table properties that carry the exactly-once promise.

@@ -17,6 +17,7 @@ use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
 use crate::config::Start;
 use crate::error::{Error, Result};
+use crate::schema::evolve::WRITTEN_SCHEMA;
 use crate::source;
 use crate::telemetry::TopicState;
 use crate::write;
@@ -60,6 +61,11 @@ impl Ingest {
             return self.rewind().await;
         }
         fail::fail_point!("ingest::between_commits");
+        let mut summary = self.topic.snapshot_properties.clone();
+        if self.opened.change.is_none() {
+            let written = self.opened.table.metadata().current_schema_id();
+            summary.insert(WRITTEN_SCHEMA.to_owned(), written.to_string());
+        }
         let append = Append {
             commit_id: self.commit_id,
             spec_id: self.opened.table.metadata().default_partition_spec_id(),
@@ -72,7 +78,7 @@ impl Ingest {
             rejects,
             schema: self.opened.change.clone(),
             late: self.topic.start != Start::Earliest,
-            summary: BTreeMap::new(),
+            summary,
         };
         let patience = self.patience.clone();
         self.commit_id = Uuid::now_v7();
@@ -154,7 +160,7 @@ impl Ingest {
         let append = Append {
             commit_id: Uuid::now_v7(),
             files: staged.rejects.files.clone(),
-            spec_id: quarantine.table().metadata().default_partition_spec_id(),
+            spec_id: self.rejects.table().await?.metadata().default_partition_spec_id(),
             topic: topic.clone(),
             topic_id: self.log.topic_id.clone(),
             cluster_id: self.log.cluster_id.clone(),
@@ -163,7 +169,7 @@ impl Ingest {
             rejects: 0,
             schema: None,
             late: false,
-            summary: BTreeMap::new(),
+            summary: self.topic.snapshot_properties.clone(),
         };
         match patiently!(patience, quarantine.commit(&append))? {
             Outcome::Committed { snapshot_id } => {
@@ -172,6 +178,7 @@ impl Ingest {
                         progress.quarantine_next = Some(range.to);
                     }
                 }
+                self.rejects.renew(quarantine.table().clone()).await;
                 tracing::info!(topic = %topic, table = %self.rejects.ident, snapshot_id, rejects = append.rows, "rejects committed");
                 Ok(true)
             }

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use iceberg::TableIdent;
 use iceberg::table::Table;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::batch::{RawBatch, Reject};
 use crate::catalog::{self, Catalog};
-use crate::commit::SchemaChange;
 use crate::commit::create::{Wanted, ensure_table};
+use crate::commit::{SchemaChange, blame};
 use crate::config::{self, Topic};
 use crate::error::{Error, Result};
-use crate::quarantine::Quarantine;
+use crate::quarantine::{self, Quarantine};
 use crate::schema::column_map::ColumnMap;
 use crate::schema::evolve::Existing;
 use crate::schema::mapping::{Fault, Mapping, Options};
 use crate::schema::model::{MessageId, Pool};
-use crate::schema::partition;
+use crate::schema::{partition, sort};
 use crate::shred;
 
 /// The table as the writers see it. Made anew when somebody changes the table's schema, spec or properties.
@@ -91,7 +91,13 @@ pub async fn open(topic: &Topic, resolved: &Resolved, catalog: &Arc<dyn Catalog>
         Err(crate::catalog::Error::NotFound(_)) => create(topic, resolved, catalog, &ident).await?,
         Err(error) => return Err(error.at(format!("topic {}: loading table {ident}", topic.name)).into()),
     };
-    fit(topic, resolved, table)
+    match fit(topic, resolved, table.clone()) {
+        Err(error) if !error.is_retry() => match blame::schema_change(&table).await {
+            Some(who) => Err(Error { message: format!("{}; {who}", error.message), ..error }),
+            None => Err(error),
+        },
+        fitted => fitted,
+    }
 }
 
 /// The topic's mapping onto a table as it is. Changes nothing: what has to change is told in [`Opened::change`].
@@ -158,9 +164,11 @@ pub fn wanted(topic: &Topic, resolved: &Resolved, first_snapshot: bool) -> Resul
         .map_err(|faults| refused(&format!("topic {}: its message cannot be a table", topic.name), faults))?;
     let partition_spec = partition::parse(&topic.partition_by, &mapping.iceberg)
         .map_err(|faults| refused(&format!("topic {}: partition_by", topic.name), faults))?;
+    let sort_order = sort::parse(&topic.sort_by, &mapping.iceberg)
+        .map_err(|faults| refused(&format!("topic {}: sort_by", topic.name), faults))?;
     let mut properties: HashMap<String, String> = topic.properties.clone().into_iter().collect();
     properties.extend(mapping.properties());
-    Ok(Wanted { schema: (*mapping.iceberg).clone(), partition_spec, properties, first_snapshot })
+    Ok(Wanted { schema: (*mapping.iceberg).clone(), partition_spec, sort_order, properties, first_snapshot })
 }
 
 fn refused(what: &str, faults: Vec<Fault>) -> Error {
@@ -174,25 +182,26 @@ pub struct Rejects {
     pub ident: TableIdent,
     quarantine: Quarantine,
     catalog: Arc<dyn Catalog>,
-    table: OnceCell<Table>,
+    /// As last seen.
+    table: Mutex<Option<Table>>,
 }
 
 impl Rejects {
     pub fn new(ident: TableIdent, message: &str, catalog: Arc<dyn Catalog>) -> Result<Self> {
-        Ok(Rejects { ident, quarantine: Quarantine::new(message)?, catalog, table: OnceCell::new() })
+        Ok(Rejects { ident, quarantine: Quarantine::new(message)?, catalog, table: Mutex::default() })
     }
 
-    /// One row for each reject.
-    pub fn rows(&self, batch: &RawBatch, rejects: &[Reject]) -> Result<RecordBatch> {
-        self.quarantine.rows(batch, rejects, chrono::Utc::now().timestamp_micros())
+    /// One row for each reject, in the columns that `table` has.
+    pub fn rows(&self, batch: &RawBatch, rejects: &[Reject], table: &Table) -> Result<RecordBatch> {
+        let rows = self.quarantine.rows(batch, rejects, chrono::Utc::now().timestamp_micros())?;
+        quarantine::in_columns_of(table, rows)
     }
 
     /// Whether the table exists already.
     pub async fn exists(&self) -> Result<bool> {
         match self.catalog.load(&self.ident).await {
             Ok(table) => {
-                // Another task may have been faster; both loaded the same.
-                let _ = self.table.set(table);
+                self.renew(table).await;
                 Ok(true)
             }
             Err(crate::catalog::Error::NotFound(_)) => Ok(false),
@@ -201,16 +210,23 @@ impl Rejects {
     }
 
     pub async fn table(&self) -> Result<Table> {
-        let table = self.table.get_or_try_init(|| async {
+        let mut known = self.table.lock().await;
+        if known.is_none() {
             let creation = self.quarantine.creation(HashMap::new())?;
             let wanted = Wanted {
                 schema: creation.schema,
                 partition_spec: creation.partition_spec,
+                sort_order: creation.sort_order,
                 properties: creation.properties,
                 first_snapshot: self.catalog.trust_mirror(),
             };
-            ensure_table(&self.catalog, &self.ident, wanted).await
-        });
-        table.await.cloned()
+            *known = Some(ensure_table(&self.catalog, &self.ident, wanted).await?);
+        }
+        Ok(known.clone().expect("it was made above"))
+    }
+
+    /// The table as it is now: somebody may have changed how it is to be written.
+    pub async fn renew(&self, table: Table) {
+        *self.table.lock().await = Some(table);
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use iceberg::table::Table;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, block_in_place};
 
@@ -134,7 +135,8 @@ struct State {
     load: Arc<Load>,
     shredder: Option<Shredder>,
     writer: Option<TableWriter>,
-    reject_writer: Option<TableWriter>,
+    /// With the table that it writes to as it was then.
+    reject_writer: Option<(Table, TableWriter)>,
     row_count: u64,
     reject_count: u64,
     failure: Option<Error>,
@@ -198,11 +200,15 @@ impl State {
         for reject in rejects {
             self.metrics.rejected(reject.code);
         }
-        if self.reject_writer.is_none() {
-            self.reject_writer = Some(TableWriter::new(&self.rejects.table().await?, self.limits)?);
-        }
-        let rows = block_in_place(|| self.rejects.rows(batch, rejects))?;
-        let writer = self.reject_writer.as_mut().expect("it was made above");
+        let (table, writer) = match &mut self.reject_writer {
+            Some(known) => known,
+            empty => {
+                let table = self.rejects.table().await?;
+                let writer = TableWriter::new(&table, self.limits)?;
+                empty.insert((table, writer))
+            }
+        };
+        let rows = block_in_place(|| self.rejects.rows(batch, rejects, table))?;
         writer.write(rows).await?;
         if writer.closed_files() > 0 {
             self.load.full.store(true, Ordering::Relaxed);
@@ -254,7 +260,7 @@ impl State {
         if let Some(writer) = self.writer.take() {
             staged.rows = writer.finish().await?;
         }
-        if let Some(writer) = self.reject_writer.take() {
+        if let Some((_, writer)) = self.reject_writer.take() {
             match writer.finish().await {
                 Ok(rejects) => staged.rejects = rejects,
                 Err(error) => {
@@ -271,14 +277,15 @@ impl State {
         self.shredder = None;
         self.failure = None;
         (self.row_count, self.reject_count) = (0, 0);
-        for writer in [self.writer.take(), self.reject_writer.take()].into_iter().flatten() {
+        let reject_writer = self.reject_writer.take().map(|(_, writer)| writer);
+        for writer in [self.writer.take(), reject_writer].into_iter().flatten() {
             writer.abort().await;
         }
     }
 
     fn weigh(&mut self) {
         let shredded = self.shredder.as_ref().map_or(0, |shredder| shredder.bytes() as u64);
-        let writers = || [&self.writer, &self.reject_writer].into_iter().flatten();
+        let writers = || self.writer.iter().chain(self.reject_writer.iter().map(|(_, writer)| writer));
         let encoded: u64 = writers().map(TableWriter::buffered_bytes).sum();
         let open_files: usize = writers().map(TableWriter::open_files).sum();
         self.load.buffered_bytes.store(shredded + encoded, Ordering::Relaxed);

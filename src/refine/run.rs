@@ -19,7 +19,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::DataFrame;
 use futures::StreamExt;
-use iceberg::spec::{Operation, Schema};
+use iceberg::spec::{Operation, Schema, SortOrder};
 use iceberg::table::Table;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -363,7 +363,13 @@ impl Runner {
         if let Some(description) = &model.description {
             properties.insert("comment".to_owned(), description.clone());
         }
-        let wanted = commit::create::Wanted { schema, partition_spec, properties, first_snapshot: false };
+        let wanted = commit::create::Wanted {
+            schema,
+            partition_spec,
+            sort_order: SortOrder::unsorted_order(),
+            properties,
+            first_snapshot: false,
+        };
         commit::create::ensure_table(catalog, &catalog::ident(&model.target)?, wanted).await
     }
 

@@ -20,7 +20,7 @@ impl Mapping {
         for (path, entry) in self.column_map.iter() {
             let id =
                 ids.get(&entry.id).with_context(|| format!("the column of field path {path} is not in the table"))?;
-            column_map.insert(path.clone(), Entry { id: *id, kind: entry.kind.clone() });
+            column_map.insert(path.clone(), Entry { id: *id, ..entry.clone() });
         }
         let fields = table.as_struct().fields().to_vec();
         let mapping = Mapping::assemble(self.pool.clone(), self.message, self.columns.clone(), fields, column_map);

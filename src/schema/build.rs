@@ -33,7 +33,7 @@ impl Build<'_> {
     /// The column under the id, and everything below it with ids of its own.
     pub fn field(&mut self, id: i32, column: &Column, parent: &NumberPath) -> NestedFieldRef {
         let path = parent.child(column.number);
-        self.map.insert(path.clone(), Entry { id, kind: column.wire_kind(self.pool) });
+        self.map.insert(path.clone(), Entry::new(id, column.wire_kind(self.pool)));
         let mut field = NestedField::optional(id, &column.name, self.shape(&column.shape, &path));
         field.doc = column.doc.clone();
         Arc::new(field)
@@ -55,10 +55,10 @@ impl Build<'_> {
             Shape::Map { key, value } => {
                 let key_id = self.ids.assign();
                 let kind = Shape::Leaf(*key).wire_kind(self.pool);
-                self.map.insert(path.child(1), Entry { id: key_id, kind });
+                self.map.insert(path.child(1), Entry::new(key_id, kind));
                 let value_id = self.ids.assign();
                 let value_path = path.child(2);
-                self.map.insert(value_path.clone(), Entry { id: value_id, kind: value.wire_kind(self.pool) });
+                self.map.insert(value_path.clone(), Entry::new(value_id, value.wire_kind(self.pool)));
                 let value = self.shape(value, &value_path);
                 Type::Map(MapType::new(
                     Arc::new(NestedField::map_key_element(key_id, leaf_type(*key))),

@@ -55,11 +55,20 @@ pub struct Entry {
     /// `group` and a leaf's kind, for a message in delimited encoding. Two kinds of one column type do not read each
     /// other's bytes.
     pub kind: Option<String>,
+    /// The field's name when somebody else renamed its column, which then keeps that name until the field's changes.
+    pub renamed: Option<String>,
+}
+
+impl Entry {
+    pub fn new(id: i32, kind: Option<String>) -> Self {
+        Entry { id, kind, renamed: None }
+    }
 }
 
 /// Field path → Iceberg field, for every column that a field of the message fills or once filled.
 ///
-/// As a table property it is one JSON object: `{"1":[1,"int64"],"7":2,"7.2":[9,"string"]}`.
+/// As a table property it is one JSON object: `{"1":[1,"int64"],"7":2,"7.2":[9,"string"]}`; a column that somebody else
+/// renamed has its field's name as the third of the array.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnMap {
     entries: BTreeMap<NumberPath, Entry>,
@@ -81,6 +90,10 @@ impl ColumnMap {
         self.entries.iter()
     }
 
+    pub fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.entries.retain(|_, entry| keep(entry));
+    }
+
     /// Forgets everything below a path, which begins anew as another column.
     pub fn forget_below(&mut self, path: &NumberPath) {
         self.entries.retain(|known, _| known.0.len() <= path.0.len() || !known.0.starts_with(&path.0));
@@ -91,9 +104,10 @@ impl ColumnMap {
             .entries
             .iter()
             .map(|(path, entry)| {
-                let value = match &entry.kind {
-                    Some(kind) => Json::Leaf(entry.id, kind.clone()),
-                    None => Json::Nested(entry.id),
+                let value = match (&entry.kind, &entry.renamed) {
+                    (kind, Some(name)) => Json::Renamed(entry.id, kind.clone(), name.clone()),
+                    (Some(kind), None) => Json::Leaf(entry.id, kind.clone()),
+                    (None, None) => Json::Nested(entry.id),
                 };
                 (PathOrder(path), value)
             })
@@ -107,8 +121,9 @@ impl ColumnMap {
         let mut map = ColumnMap::default();
         for (path, value) in texts {
             let entry = match value {
-                Json::Nested(id) => Entry { id, kind: None },
-                Json::Leaf(id, kind) => Entry { id, kind: Some(kind) },
+                Json::Nested(id) => Entry::new(id, None),
+                Json::Leaf(id, kind) => Entry::new(id, Some(kind)),
+                Json::Renamed(id, kind, name) => Entry { id, kind, renamed: Some(name) },
             };
             map.insert(path.parse()?, entry);
         }
@@ -124,6 +139,7 @@ impl ColumnMap {
 enum Json {
     Nested(i32),
     Leaf(i32, String),
+    Renamed(i32, Option<String>, String),
 }
 
 /// Keeps the numbers' order where the text's would put 10 before 2.

@@ -2,7 +2,11 @@
 //!
 //! A column is a path of field numbers. So a rename is a rename, a reorder nothing, and a deleted field's column stays
 //! where it is and turns null. Nothing is dropped, and no column changes its meaning.
+//!
+//! Others may change the table's columns too. What they renamed keeps its name, what they widened stays wide, what they
+//! added stays null; a column that they dropped, narrowed or closed to nulls is refused.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use iceberg::spec::{
@@ -28,6 +32,8 @@ pub struct Existing {
     pub last_column_id: i32,
     /// The topic's message, as the table's properties name it.
     pub message: String,
+    /// The schema that calve last wrote with, as far as it is known: what differs from it others have changed.
+    pub written: Option<Arc<Schema>>,
 }
 
 impl Existing {
@@ -53,8 +59,28 @@ impl Existing {
             column_map: ColumnMap::from_json(property(ColumnMap::PROPERTY)?)?,
             last_column_id: table.last_column_id(),
             message: property(mapping::MESSAGE_PROPERTY)?.clone(),
+            written: written(table),
         })
     }
+}
+
+/// The summary key of a snapshot of ours that others changed the schema under: the id of the one that it was written
+/// with.
+pub const WRITTEN_SCHEMA: &str = "calve.schema-id";
+
+/// The schema that the newest snapshot of ours on main was written with.
+fn written(table: &TableMetadata) -> Option<Arc<Schema>> {
+    let mut at = table.current_snapshot();
+    for _ in 0..=table.snapshots().len() {
+        let snapshot = at?;
+        let summary = &snapshot.summary().additional_properties;
+        if summary.keys().any(|key| key.starts_with("calve.")) {
+            let written = summary.get(WRITTEN_SCHEMA).and_then(|id| id.parse().ok());
+            return written.or(snapshot.schema_id()).and_then(|id| table.schema_by_id(id)).cloned();
+        }
+        at = snapshot.parent_snapshot_id().and_then(|parent| table.snapshot_by_id(parent));
+    }
+    None
 }
 
 /// What happens to a field or its column.
@@ -153,6 +179,7 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
     let last = last.max(table.last_column_id).max(table.schema.highest_field_id());
     let mut merge = Merge {
         options,
+        table,
         build: Build { pool: &pool, ids: Ids::after(last), map: table.column_map.clone() },
         path: vec![full_name.clone()],
         changes: Vec::new(),
@@ -161,10 +188,14 @@ pub fn compare(pool: Arc<Pool>, message: MessageId, options: &Options, table: &E
     let (mut fields, columns) = merge.level(wanted, &own, &NumberPath::default());
     fields.extend([kafka, raw]);
     let Merge { build, changes, .. } = merge;
-    let column_map = build.map;
+    let mut column_map = build.map;
     if changes.iter().any(|change| change.verdict == Verdict::Refused) {
         return Comparison { changes, evolution: None };
     }
+    // A column that no field filled any more and that somebody dropped: should the field come back, it has a new one.
+    let mut ids = HashSet::new();
+    fields.iter().for_each(|field| collect_ids(field, &mut ids));
+    column_map.retain(|entry| ids.contains(&entry.id));
     let column_map_changed = column_map != table.column_map;
     // Comments alone are no reason to change a table's schema; they come along with the next change.
     let schema_changed = !same_but_docs(&fields, table.schema.as_struct().fields());
@@ -196,6 +227,16 @@ fn split_own(schema: &Schema) -> Result<(Vec<NestedFieldRef>, NestedFieldRef, Ne
     let raw = find(metadata::raw(0))?;
     let own = fields.iter().filter(|field| field.id != kafka.id && field.id != raw.id).cloned().collect();
     Ok((own, kafka, raw))
+}
+
+fn collect_ids(field: &NestedField, ids: &mut HashSet<i32>) {
+    ids.insert(field.id);
+    match field.field_type.as_ref() {
+        Type::Primitive(_) => {}
+        Type::Struct(inner) => inner.fields().iter().for_each(|field| collect_ids(field, ids)),
+        Type::List(list) => collect_ids(&list.element_field, ids),
+        Type::Map(map) => [&map.key_field, &map.value_field].into_iter().for_each(|field| collect_ids(field, ids)),
+    }
 }
 
 /// Equal but for ids and docs.
@@ -237,6 +278,7 @@ struct Mismatch(String);
 
 struct Merge<'a> {
     options: &'a Options,
+    table: &'a Existing,
     build: Build<'a>,
     path: Vec<String>,
     changes: Vec<Change>,
@@ -274,20 +316,26 @@ impl Merge<'_> {
             let path = parent.child(column.number);
             let known = self.build.map.get(&path).map(|entry| entry.id);
             let at = known.and_then(|id| slots.iter().position(|slot| slot.field.id == id));
-            let id = match at {
-                Some(at) => self.existing(column, &mut slots, at, parent),
-                None => self.added(column, &mut slots, behind, parent),
+            let id = match (at, known) {
+                (Some(at), _) => Some(self.existing(column, &mut slots, at, parent)),
+                (None, Some(id)) => self.dropped(id, column, &mut slots, behind, parent),
+                (None, None) => Some(self.added(column, &mut slots, behind, parent)),
             };
-            behind = Some(id);
+            behind = id.or(behind);
             self.path.pop();
         }
         self.settle_names(&mut slots);
         for slot in &slots {
-            if slot.wanted.is_none() {
-                self.path.push(slot.field.name.clone());
+            self.path.push(slot.field.name.clone());
+            if slot.field.required {
+                self.note(
+                    Verdict::Refused,
+                    "the table's column is required (NOT NULL), which calve's columns never are: somebody else made it so; make it optional again (ALTER TABLE … ALTER COLUMN … DROP NOT NULL)",
+                );
+            } else if slot.wanted.is_none() {
                 self.note(Verdict::Ignored, "no field fills the column; it stays, null from now on");
-                self.path.pop();
             }
+            self.path.pop();
         }
         slots.into_iter().map(|slot| (slot.field, slot.column)).unzip()
     }
@@ -355,16 +403,53 @@ impl Merge<'_> {
             Err(Mismatch(why)) => return self.incompatible(column, slots, at, parent, &why),
         };
         let kind = column.wire_kind(self.build.pool);
-        self.build.map.insert(path, Entry { id: field.id, kind });
+        let renamed = self.renamed_by_others(&field, &column.name, &path);
+        let wanted = Some(if renamed { field.name.clone() } else { column.name.clone() });
+        let entry = Entry { renamed: renamed.then(|| column.name.clone()), ..Entry::new(field.id, kind) };
+        self.build.map.insert(path, entry);
         let mut changed = NestedField::clone(&field);
         *changed.field_type = field_type;
         if column.doc.is_some() {
             changed.doc = column.doc.clone();
         }
         let id = field.id;
-        let wanted = Some(column.name.clone());
         slots[at] = Slot { field: Arc::new(changed), column: Column { shape, ..column }, wanted, existing: true };
         id
+    }
+
+    /// Whether the column has another name than its field because somebody else gave it that.
+    fn renamed_by_others(&self, field: &NestedField, name: &str, path: &NumberPath) -> bool {
+        if field.name == name {
+            return false;
+        }
+        match self.build.map.get(path).and_then(|entry| entry.renamed.as_deref()) {
+            Some(since) => since == name,
+            None => {
+                let written = self.table.written.as_ref().and_then(|schema| schema.field_by_id(field.id));
+                written.is_some_and(|written| written.name == name)
+            }
+        }
+    }
+
+    /// A field whose column somebody else dropped.
+    fn dropped(
+        &mut self,
+        id: i32,
+        column: Column,
+        slots: &mut Vec<Slot>,
+        behind: Option<i32>,
+        parent: &NumberPath,
+    ) -> Option<i32> {
+        if self.options.on_incompatible == OnIncompatible::NewColumn {
+            return Some(self.added(column, slots, behind, parent));
+        }
+        self.note(
+            Verdict::Refused,
+            format!(
+                "somebody else dropped its column (field id {id}) from the table; leave the field out with `exclude`, or have a new column for it with on_incompatible = \"new_column\""
+            ),
+        );
+        None
     }
 
     /// A message's two encodings do not read each other.
@@ -456,7 +541,7 @@ impl Merge<'_> {
                     (value_path, table.value_field.id, value.wire_kind(pool)),
                 ];
                 for (path, id, kind) in kinds {
-                    self.build.map.insert(path, Entry { id, kind });
+                    self.build.map.insert(path, Entry::new(id, kind));
                 }
                 let mut field = NestedField::clone(&table.value_field);
                 *field.field_type = value_type;
@@ -475,11 +560,15 @@ impl Merge<'_> {
         widen: bool,
     ) -> Result<PrimitiveType, Mismatch> {
         let wanted = leaf.iceberg_type().expect("a field fills the column");
+        let new = Shape::Leaf(leaf).wire_kind(self.build.pool);
+        let (old, _) = split_group(self.build.map.get(path).and_then(|entry| entry.kind.as_deref()));
+        // The field is what it was, so that somebody else widened the column.
+        if widen && widens(&wanted, table) && old.is_some() && old == new.as_deref() {
+            return Ok(table.clone());
+        }
         if wanted != *table && !(widen && widens(table, &wanted)) {
             return Err(Mismatch(format!("the field's column type is {wanted}, the table's column is {table}")));
         }
-        let new = Shape::Leaf(leaf).wire_kind(self.build.pool);
-        let (old, _) = split_group(self.build.map.get(path).and_then(|entry| entry.kind.as_deref()));
         if let (Some(old), Some(new)) = (old.map(str::to_string), new) {
             if is_json(&old) != is_json(&new) {
                 return Err(Mismatch(format!("the column held {} and the field is {}", held(&old), held(&new))));
@@ -521,7 +610,7 @@ impl Merge<'_> {
             if name.clashes && self.options.on_incompatible == OnIncompatible::Halt {
                 self.note(
                     Verdict::Refused,
-                    format!("the name {wanted} is taken by the column of a field that is gone; give the field another name, or set on_incompatible = \"new_column\""),
+                    format!("the name {wanted} is taken by a column that no field fills: its field is gone, or somebody else added it; give the field another name, or set on_incompatible = \"new_column\""),
                 );
             } else if slot.field.name != name.name {
                 if slot.existing {

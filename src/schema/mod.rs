@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod metadata;
 pub mod model;
 pub mod partition;
+pub mod sort;
 pub mod source;
 pub mod well_known;
 

@@ -67,7 +67,7 @@ fn parse_one(text: &str, schema: &Schema, others: &[Parsed]) -> Result<Parsed, S
     Ok(Parsed { source: source.id, name, transform })
 }
 
-fn split(text: &str) -> Result<(Transform, &str), String> {
+pub(super) fn split(text: &str) -> Result<(Transform, &str), String> {
     let text = text.trim();
     let Some((transform, rest)) = text.split_once('(') else {
         return match text {
@@ -129,8 +129,8 @@ fn identifier(name: &str) -> String {
     format!("{start}{}", name.chars().map(fits).collect::<String>())
 }
 
-/// The leaf column at a dotted path through structs; Iceberg partitions by nothing inside a list or a map.
-fn leaf<'a>(schema: &'a Schema, path: &str) -> Result<&'a NestedField, String> {
+/// The leaf column at a dotted path through structs; Iceberg partitions and sorts by nothing inside a list or a map.
+pub(super) fn leaf<'a>(schema: &'a Schema, path: &str) -> Result<&'a NestedField, String> {
     let mut fields = schema.as_struct();
     let mut parts = path.split('.').map(str::trim).peekable();
     while let Some(part) = parts.next() {
@@ -147,7 +147,7 @@ fn leaf<'a>(schema: &'a Schema, path: &str) -> Result<&'a NestedField, String> {
                 return Err(format!("there is no column {path:?}: {part} is a leaf{}", nearest(schema, path)));
             }
             (Type::List(_) | Type::Map(_), _) => {
-                return Err(format!("{path} lies in a list or map, which no table can be partitioned by"));
+                return Err(format!("{path} lies in a list or map, which no table can be partitioned or sorted by"));
             }
         }
     }

@@ -40,9 +40,6 @@ pub fn settle(project: &mut Project) -> Faults {
 }
 
 fn apply(topic: &mut Topic, options: &TableOptions) -> Result<(), String> {
-    if !options.sort_by.is_empty() {
-        return Err("says sort_by, which is not supported yet: rows lie as the log has them; remove it".to_string());
-    }
     if let Some(name) = options.name.as_ref().filter(|_| !topic.given.table) {
         topic.table = TableName::parse(name, &topic.namespace).map_err(|reason| format!("= \"{name}\" {reason}"))?;
         if !topic.given.quarantine {
@@ -51,6 +48,9 @@ fn apply(topic: &mut Topic, options: &TableOptions) -> Result<(), String> {
     }
     if !options.partition_by.is_empty() && !topic.given.partition_by {
         topic.partition_by = options.partition_by.clone();
+    }
+    if !options.sort_by.is_empty() && !topic.given.sort_by {
+        topic.sort_by = options.sort_by.clone();
     }
     if let Some(description) = &options.description {
         topic.properties.entry(COMMENT.to_string()).or_insert_with(|| description.clone());

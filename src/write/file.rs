@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::metrics::{self, Place};
 use super::nan::Counter;
 use super::options::Options;
+use super::sort::Runs;
 use crate::error::{Error, Result};
 
 pub struct OpenFile {
@@ -24,6 +25,8 @@ pub struct OpenFile {
     /// The store's stream. Closing it is what makes the file durable.
     sink: Box<dyn FileWrite>,
     nans: Counter,
+    /// Where the table has a sort order.
+    runs: Option<Runs>,
     /// When it was last written to, in the table writer's count of writes.
     pub used: u64,
     /// Bytes of memory that the open row group holds, about.
@@ -37,27 +40,50 @@ impl OpenFile {
         (partition, partition_spec_id): (Struct, i32),
         layout: Arc<Layout>,
         properties: WriterProperties,
+        runs: Option<Runs>,
     ) -> Result<OpenFile> {
         let sink = async { file_io.new_output(&path)?.writer().await };
         let sink = sink.await.map_err(|error| store_failure(&path, error))?;
         // The footer has no Arrow schema: it would only repeat, in another dialect, what the Parquet schema says.
         let writer = Writer::new(layout.arrow.clone(), properties).map_err(|error| failure(&path, error))?;
         let nans = Counter::new(&layout.arrow);
-        Ok(OpenFile { path, partition, partition_spec_id, layout, writer, sink, nans, used: 0, buffered: 0 })
+        Ok(OpenFile { path, partition, partition_spec_id, layout, writer, sink, nans, runs, used: 0, buffered: 0 })
     }
 
     /// Encodes rows; puts the row group when it is full.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.nans.add(batch);
-        if self.writer.write(batch).map_err(|error| failure(&self.path, error))? {
+        match &mut self.runs {
+            None => {
+                if self.writer.write(batch).map_err(|error| failure(&self.path, error))? {
+                    self.put().await?;
+                }
+            }
+            Some(runs) => {
+                if runs.hold(batch.clone()) {
+                    self.end_run().await?;
+                }
+            }
+        }
+        self.buffered = self.writer.memory_bytes() + self.held_bytes();
+        Ok(())
+    }
+
+    /// Sorts the rows that are held back and puts them in row groups of their own.
+    async fn end_run(&mut self) -> Result<()> {
+        let Some(runs) = &mut self.runs else { return Ok(()) };
+        let sorted = runs.take().map_err(|error| failure(&self.path, ParquetError::from(error)))?;
+        if let Some(rows) = sorted {
+            self.writer.write(&rows).map_err(|error| failure(&self.path, error))?;
+            self.writer.end_group().map_err(|error| failure(&self.path, error))?;
             self.put().await?;
         }
-        self.buffered = self.writer.memory_bytes();
         Ok(())
     }
 
     /// Puts the open row group, which frees its memory.
     pub async fn flush(&mut self) -> Result<()> {
+        self.end_run().await?;
         self.writer.end_group().map_err(|error| failure(&self.path, error))?;
         self.put().await?;
         self.buffered = self.writer.memory_bytes();
@@ -68,14 +94,20 @@ impl OpenFile {
         self.sink.write(self.writer.take()).await.map_err(|error| store_failure(&self.path, error))
     }
 
-    /// Compressed bytes: those put, and an estimate of those in the open row group.
+    fn held_bytes(&self) -> usize {
+        self.runs.as_ref().map_or(0, Runs::held_bytes)
+    }
+
+    /// Compressed bytes: those put, and an estimate of those in the open row group. Rows that are held back count as if
+    /// they shrank to a quarter.
     pub fn size_bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.encoded_bytes()) as u64
+        (self.writer.bytes_written() + self.writer.encoded_bytes() + self.held_bytes() / 4) as u64
     }
 
     /// Ends the file; once this returns it is durable.
     pub async fn close(mut self, options: &Options) -> Result<DataFile> {
         fail::fail_point!("write::before_close", |_| Err(Error::retry("failpoint write::before_close")));
+        self.end_run().await?;
         let parquet = self.writer.finish().map_err(|error| failure(&self.path, error))?;
         self.put().await?;
         self.sink.close().await.map_err(|error| store_failure(&self.path, error))?;
@@ -85,6 +117,7 @@ impl OpenFile {
             size_bytes: self.writer.bytes_written() as u64,
             partition: self.partition,
             partition_spec_id: self.partition_spec_id,
+            sort_order_id: self.runs.as_ref().map_or(0, Runs::sort_order_id),
         };
         metrics::data_file(&parquet, &self.layout, &self.nans.counts, options, place)
     }

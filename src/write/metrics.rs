@@ -21,6 +21,8 @@ pub struct Place {
     pub size_bytes: u64,
     pub partition: Struct,
     pub partition_spec_id: i32,
+    /// The order that all of its rows lie in; 0 is the unsorted one, which is the log's.
+    pub sort_order_id: i32,
 }
 
 /// `nans` are by leaf.
@@ -82,8 +84,7 @@ pub fn data_file(
         .lower_bounds(lower)
         .upper_bounds(upper)
         .split_offsets(Some(split_offsets(parquet)))
-        // Rows lie in the order they came in: the unsorted order, whose id is 0.
-        .sort_order_id(0)
+        .sort_order_id(place.sort_order_id)
         .build()
         .map_err(|error| Error::halt(format!("cannot describe data file {}: {error}", place.path)))
 }

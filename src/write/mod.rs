@@ -21,6 +21,7 @@ mod options;
 mod partition;
 mod path;
 mod sample;
+mod sort;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 /// The bounds of one [`TableWriter`](super::TableWriter).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A file is closed once its compressed size reaches this.
-    pub file_size_bytes_target: u64,
+    /// A file is closed once its compressed size reaches this; none is what the table's `write.target-file-size-bytes`
+    /// says, or 128 MiB.
+    pub file_size_bytes_target: Option<u64>,
     /// A row group is put once its encoded size reaches this; the table's `write.parquet.row-group-size-bytes` may
     /// make it smaller.
     pub row_group_bytes_max: u64,
@@ -24,7 +25,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            file_size_bytes_target: 128 << 20,
+            file_size_bytes_target: None,
             row_group_bytes_max: 64 << 20,
             buffered_bytes_max: 128 << 20,
             open_files_max: 64,
@@ -54,6 +55,7 @@ pub struct Bloom {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub compression: Compression,
+    pub file_bytes_target: u64,
     pub row_group_bytes: u64,
     pub page_bytes: usize,
     pub page_rows: usize,
@@ -92,6 +94,7 @@ impl Options {
         let default = "write.metadata.metrics.default";
         Ok(Options {
             compression: compression(properties)?,
+            file_bytes_target: parse(properties, "write.target-file-size-bytes", 128 << 20)?,
             row_group_bytes: parse(properties, "write.parquet.row-group-size-bytes", 128 << 20)?,
             page_bytes: parse(properties, "write.parquet.page-size-bytes", 1 << 20)?,
             page_rows: parse(properties, "write.parquet.page-row-limit", 20_000)?,

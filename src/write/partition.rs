@@ -141,7 +141,7 @@ impl Partitioner {
 }
 
 /// The steps from the row to a column, through structs only.
-fn find(structure: &StructType, id: i32, steps: &mut Vec<usize>) -> bool {
+pub(super) fn find(structure: &StructType, id: i32, steps: &mut Vec<usize>) -> bool {
     for (index, field) in structure.fields().iter().enumerate() {
         steps.push(index);
         match field.field_type.as_ref() {
@@ -155,7 +155,7 @@ fn find(structure: &StructType, id: i32, steps: &mut Vec<usize>) -> bool {
 }
 
 /// The column at `steps`; null wherever one of its parents is.
-fn column(batch: &RecordBatch, steps: &[usize]) -> Result<ArrayRef, ArrowError> {
+pub(super) fn column(batch: &RecordBatch, steps: &[usize]) -> Result<ArrayRef, ArrowError> {
     let missing = || ArrowError::SchemaError("the batch lacks the partition's source column".into());
     let (first, rest) = steps.split_first().ok_or_else(missing)?;
     let mut array = batch.columns().get(*first).ok_or_else(missing)?.clone();

@@ -20,6 +20,7 @@ use super::options::{Limits, Options};
 use super::partition::{Group, Partitioner};
 use super::path::Places;
 use super::sample;
+use super::sort::{Order, Runs};
 use crate::batch::StagedFiles;
 use crate::error::{Error, Result};
 
@@ -39,6 +40,7 @@ pub struct TableWriter {
     options: Options,
     limits: Limits,
     partitioner: Partitioner,
+    order: Option<Arc<Order>>,
     shape: Option<Shape>,
     open: HashMap<Box<[u8]>, OpenFile>,
     /// Counts writes to files, for [`OpenFile::used`].
@@ -71,6 +73,7 @@ impl TableWriter {
             places: Places::new(metadata.location(), metadata.properties()),
             options: Options::new(metadata.properties())?,
             partitioner: Partitioner::new(&spec, &schema)?,
+            order: Order::new(metadata.default_sort_order(), &schema).map(Arc::new),
             schema,
             spec,
             limits,
@@ -117,7 +120,7 @@ impl TableWriter {
         let file = self.open.get_mut(key).expect("the file was opened above");
         file.used = self.clock;
         file.write(rows).await?;
-        if file.size_bytes() >= self.limits.file_size_bytes_target {
+        if file.size_bytes() >= self.limits.file_size_bytes_target.unwrap_or(self.options.file_bytes_target) {
             self.close(key).await?;
         }
         while self.buffered_bytes() > self.limits.buffered_bytes_max {
@@ -137,7 +140,9 @@ impl TableWriter {
         let path = self.places.file(&self.partitioner.folders(partition), &name);
         self.paths.push(path.clone());
         let place = (partition.clone(), self.spec.spec_id());
-        OpenFile::create(&self.file_io, path, place, shape.layout.clone(), shape.properties.clone()).await
+        let row_group_bytes = self.options.row_group_bytes.min(self.limits.row_group_bytes_max);
+        let runs = self.order.clone().map(|order| Runs::new(order, row_group_bytes));
+        OpenFile::create(&self.file_io, path, place, shape.layout.clone(), shape.properties.clone(), runs).await
     }
 
     async fn close_least_recently_used(&mut self) -> Result<()> {

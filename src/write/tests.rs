@@ -146,8 +146,15 @@ async fn the_file_carries_field_ids_page_index_and_zstd() {
 
 #[tokio::test]
 async fn files_roll_at_their_target_and_lose_nothing() {
-    let (_folder, table) = fixtures::table(&[], &[("write.parquet.row-group-size-bytes", "20000")]);
-    let limits = Limits { file_size_bytes_target: 100_000, ..Limits::default() };
+    check_rolling(Some(100_000), "1").await;
+    check_rolling(None, "100000").await;
+}
+
+/// The caller's target, and the table's, which only counts where there is no other.
+async fn check_rolling(target: Option<u64>, property: &str) {
+    let properties = [("write.parquet.row-group-size-bytes", "20000"), ("write.target-file-size-bytes", property)];
+    let (_folder, table) = fixtures::table(&[], &properties);
+    let limits = Limits { file_size_bytes_target: target, ..Limits::default() };
     let mut writer = TableWriter::new(&table, limits).unwrap();
     let schema = fixtures::arrow_schema(&table);
     for batch in 0..100 {

@@ -10,6 +10,7 @@ mod conformance;
 mod corpus;
 mod crash;
 mod evolve;
+mod foreign;
 mod hostile;
 mod ingest;
 mod interop;

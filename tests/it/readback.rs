@@ -1,4 +1,4 @@
-//! What calve writes, DuckDB and PyIceberg read: value by value, with true metrics, and with the same answers when a
+//! What calve writes, DuckDB, PyIceberg, Spark and Trino read: value by value, with true metrics, and with the same answers when a
 //! filter lets them skip files.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ use calve::config::{self, CatalogKind};
 use calve::schema::partition;
 use calve::write::{Limits, TableWriter};
 use iceberg::TableIdent;
-use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
+use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, Schema, SortOrder, StructType, Type};
 use parquet::basic::Encoding;
 use parquet::file::metadata::ParquetMetaDataReader;
 use rand::rngs::StdRng;
@@ -26,6 +26,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::engines;
+use crate::support::parts::Part;
+use crate::support::spark::Spark;
+use crate::support::tables::configured;
+use crate::support::trino;
 
 /// Hands out field ids in the order in which catalogs assign them: a level before the levels below it.
 struct Ids(i32);
@@ -210,12 +214,21 @@ async fn local_catalog(folder: &Path) -> Arc<dyn Catalog> {
 
 /// Writes three commits of random rows; returns them and where the table's metadata lies.
 async fn write(folder: &Path, partition_by: &[&str], seed: u64) -> (Vec<RecordBatch>, String) {
-    let catalog = local_catalog(folder).await;
-    let ident = TableIdent::from_strs(["bronze", "corpus"]).unwrap();
+    write_to(local_catalog(folder).await, "corpus", partition_by, seed).await
+}
+
+async fn write_to(
+    catalog: Arc<dyn Catalog>,
+    table: &str,
+    partition_by: &[&str],
+    seed: u64,
+) -> (Vec<RecordBatch>, String) {
+    let ident = TableIdent::from_strs(["bronze", table]).unwrap();
     let fields: Vec<String> = partition_by.iter().map(|field| field.to_string()).collect();
     let partition_spec = partition::parse(&fields, &schema()).expect("a partition spec");
     let properties = HashMap::from([("write.parquet.row-group-size-bytes".to_string(), "20000".to_string())]);
-    let wanted = Wanted { schema: schema(), partition_spec, properties, first_snapshot: false };
+    let sort_order = SortOrder::unsorted_order();
+    let wanted = Wanted { schema: schema(), partition_spec, sort_order, properties, first_snapshot: false };
     ensure_table(&catalog, &ident, wanted).await.expect("a new table");
     let mut committer = Committer::open(catalog, &ident).await.expect("the new table");
     committer.starts("corpus", &[0]).await.expect("a ledger");
@@ -227,7 +240,7 @@ async fn write(folder: &Path, partition_by: &[&str], seed: u64) -> (Vec<RecordBa
         let arrow = iceberg::arrow::schema_to_arrow_schema(table.metadata().current_schema()).expect("arrow types");
         let rows: Vec<Value> = (commit * 120..(commit + 1) * 120).map(|id| row(&mut random, id)).collect();
         let rows = batch(&Arc::new(arrow), &rows);
-        let limits = Limits { file_size_bytes_target: 30_000, open_files_max: 5, ..Limits::default() };
+        let limits = Limits { file_size_bytes_target: Some(30_000), open_files_max: 5, ..Limits::default() };
         let mut writer = TableWriter::new(&table, limits).expect("a writer");
         writer.write(rows.slice(0, 60)).await.expect("rows are written");
         writer.write(rows.slice(60, 60)).await.expect("rows are written");
@@ -354,4 +367,39 @@ async fn partitions_by_numbers_read_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_by_values_of_other_types_read_back() {
     check(&["price", "day", "bucket[2](blob)"]).await;
+}
+
+/// Spark and Trino as users have them: on a REST catalog, with tables in partitions of several kinds.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_rest_catalog_read_back_in_spark_and_trino() {
+    let part = Part::start("rest", &[]);
+    let catalog = catalog::open(&configured("local", CatalogKind::Rest, &[("uri", &part.address)])).await.unwrap();
+    let seed = rand::random();
+    println!("seed {seed}");
+    let specs: [(&str, &[&str]); 4] = [
+        ("plain", &[]),
+        ("by_name", &["name"]),
+        ("by_place", &["bucket[4](place.city)", "truncate[2](place.city)"]),
+        ("by_time", &["day(at)", "year(day)"]),
+    ];
+    let mut all = Vec::new();
+    for (table, partition_by) in specs {
+        let (written, metadata) = write_to(catalog.clone(), table, partition_by, seed).await;
+        all.push((format!("bronze.{table}"), engines::canonical_rows(&written), metadata));
+    }
+    let tables: Vec<&str> = all.iter().map(|(table, ..)| table.as_str()).collect();
+    let address = part.address.clone();
+    let mut spark = Spark::new();
+    spark.catalog("rest", &[("type", "rest"), ("uri", &address)]);
+    let by_spark: Vec<_> = tables.iter().map(|table| spark.rows(&format!("rest.{table}"))).collect();
+    let properties = [("iceberg.catalog.type", "rest".to_owned()), ("iceberg.rest-catalog.uri", address)];
+    let by_trino = trino::rows_of_all(&properties, &tables);
+    let locations: Vec<&str> = all.iter().map(|(.., metadata)| metadata.as_str()).collect();
+    let by_duckdb = engines::rows_of_all("duckdb", &locations);
+    for (((table, written, _), spark), (trino, duckdb)) in all.iter().zip(by_spark).zip(by_trino.iter().zip(by_duckdb))
+    {
+        engines::assert_same_rows(&format!("spark, {table}, seed {seed}:"), &spark, written);
+        engines::assert_same_rows(&format!("trino, {table}, seed {seed}:"), trino, &trino::in_its_case(written));
+        engines::assert_same_rows(&format!("duckdb, {table}, seed {seed}:"), &duckdb, written);
+    }
 }

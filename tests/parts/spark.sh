@@ -7,21 +7,22 @@
 
 SPARK=4.0.5
 HOME_=$PARTS/spark-$SPARK
-REQUIREMENTS="pyspark==$SPARK
-pyarrow==21.0.0
+REQUIREMENTS="pyarrow==21.0.0
 pandas==2.3.1"
 
 install() {
   rm -rf "$HOME_/jars"
   mkdir -p "$HOME_"
   python_env "$HOME_" "$REQUIREMENTS"
+  # It comes as sources only.
+  "$HOME_/venv/bin/python" -m pip install --quiet --disable-pip-version-check "pyspark==$SPARK"
   mvn -q -B -f "$HERE/spark/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DoutputDirectory="$HOME_/jars"
 }
 
 install_once() {
   JDK=$(find_jdk 17 21); [ -n "$JDK" ] || die "a JDK of version 17 to 21 is missing: apt-get install openjdk-17-jdk-headless"
-  local mark; mark=$HOME_/installed-$(echo "$REQUIREMENTS" | cat - "$HERE/spark/pom.xml" | sha256sum | cut -c1-12)
+  local mark; mark=$HOME_/installed-$(echo "$SPARK $REQUIREMENTS" | cat - "$HERE/spark/pom.xml" | sha256sum | cut -c1-12)
   if [ ! -f "$mark" ]; then
     need mvn "it fetches Iceberg's jars once: apt-get install maven"
     once "$mark" install

@@ -324,6 +324,7 @@ fn evolved(before: (&Arc<Pool>, &Options), after: (&Arc<Pool>, &Options)) -> Str
         column_map: ColumnMap::from_json(&table.column_map.to_json()).unwrap(),
         last_column_id: table.iceberg.highest_field_id(),
         message: "t.M".to_string(),
+        written: None,
     };
     let comparison = compare(after.0.clone(), after.0.find("t.M").unwrap(), after.1, &existing);
     let changes = comparison.changes.iter();

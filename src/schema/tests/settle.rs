@@ -27,7 +27,7 @@ fn settled(topics: &str, option: &str) -> (Project, Vec<String>) {
     (project, faults.0.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect())
 }
 
-const ALL: &str = "name: \"sold\", partition_by: [\"bucket[4](id)\", \"line.n\"], description: \"what was sold\"";
+const ALL: &str = "name: \"sold\", partition_by: [\"bucket[4](id)\", \"line.n\"], sort_by: \"id desc\", description: \"what was sold\"";
 
 #[test]
 fn the_schema_says_what_the_configuration_does_not() {
@@ -37,6 +37,7 @@ fn the_schema_says_what_the_configuration_does_not() {
     let (a, b) = (&project.topics["a"], &project.topics["b"]);
     assert_eq!((a.table.to_string(), a.quarantine.to_string()), ("raw.sold".into(), "raw.sold__quarantine".into()));
     assert_eq!(a.partition_by, ["bucket[4](id)", "line.n"]);
+    assert_eq!((a.sort_by.as_slice(), b.sort_by.len()), (["id desc".to_string()].as_slice(), 0));
     assert_eq!(a.properties["comment"], "what was sold");
     // Messages inside of the topic's have no say.
     assert_eq!(
@@ -48,12 +49,12 @@ fn the_schema_says_what_the_configuration_does_not() {
 
 #[test]
 fn the_configuration_wins() {
-    let topics = "[topics.a]\nmessage = 'shop.Order'\ntable = 'x.mine'\npartition_by = []\nproperties = { comment = 'mine' }\n[topics.b]\nmessage = 'shop.Order'\nquarantine = 'rejects'\n";
+    let topics = "[topics.a]\nmessage = 'shop.Order'\ntable = 'x.mine'\npartition_by = []\nsort_by = []\nproperties = { comment = 'mine' }\n[topics.b]\nmessage = 'shop.Order'\nquarantine = 'rejects'\n";
     let (project, faults) = settled(topics, ALL);
     assert_eq!(faults, [""; 0]);
     let (a, b) = (&project.topics["a"], &project.topics["b"]);
     assert_eq!((a.table.to_string(), a.quarantine.to_string()), ("x.mine".into(), "x.mine__quarantine".into()));
-    assert_eq!((a.partition_by.len(), a.properties["comment"].as_str()), (0, "mine"));
+    assert_eq!((a.partition_by.len(), a.sort_by.len(), a.properties["comment"].as_str()), (0, 0, "mine"));
     assert_eq!((b.table.to_string(), b.quarantine.to_string()), ("raw.sold".into(), "raw.rejects".into()));
 }
 
@@ -68,13 +69,6 @@ fn what_cannot_be_had() {
         "{faults:?}"
     );
     let topic = "[topics.a]\nmessage = 'shop.Order'\n";
-    let (_, faults) = settled(topic, "sort_by: \"id\"");
-    assert_eq!(
-        faults,
-        [
-            "calve.toml:3: topic a: the option (calve.v1.table) of shop.Order says sort_by, which is not supported yet: rows lie as the log has them; remove it"
-        ]
-    );
     let (_, faults) = settled(topic, "name: \"a..b\"");
     assert_eq!(faults.len(), 1);
     assert!(

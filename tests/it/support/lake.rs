@@ -14,7 +14,7 @@ use calve::query::{Catalogs, Engine, arrow_schema, conform};
 use calve::write::{Limits, TableWriter};
 use iceberg::spec::{
     DataFile, FormatVersion, MAIN_BRANCH, ManifestListWriter, ManifestWriterBuilder, NestedFieldRef, Operation, Schema,
-    Snapshot, SnapshotReference, SnapshotRetention, Summary, UnboundPartitionSpec,
+    Snapshot, SnapshotReference, SnapshotRetention, SortOrder, Summary, UnboundPartitionSpec,
 };
 use iceberg::table::Table;
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
@@ -63,6 +63,7 @@ impl Lake {
         let wanted = Wanted {
             schema: Schema::builder().with_fields(fields).build().unwrap(),
             partition_spec: UnboundPartitionSpec::builder().build(),
+            sort_order: SortOrder::unsorted_order(),
             properties: HashMap::new(),
             first_snapshot: false,
         };

@@ -1,0 +1,560 @@
+//! Other writers on a table that calve feeds: Spark and PyIceberg append, overwrite, delete, compact, expire, roll back
+//! and change schema, spec and sort order while the daemon ingests. It goes on, loses nothing, doubles nothing, and
+//! drops nobody's change; what it cannot go on with halts the topic concerned, with who and what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::support::broker::{Broker, Record};
+use crate::support::engines;
+use crate::support::project::{Daemon, Project, event};
+use crate::support::spark::Spark;
+
+const PARTITIONS: i64 = 2;
+/// Rows of other writers have ids from here on.
+const FOREIGN: i64 = 1_000_000;
+
+/// What the table must hold: events by id, each with its name as it is now, and the ids of foreign rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    events: BTreeMap<i64, String>,
+    foreign: BTreeMap<i64, ()>,
+}
+
+/// A topic under ingest, other writers, and what must come of it.
+struct Scene {
+    broker: Broker,
+    project: Project,
+    daemon: Daemon,
+    spark: Spark,
+    random: StdRng,
+    model: Model,
+    produced: i64,
+    /// What the daemon has committed since it started, rows of before a rollback included.
+    committed: u64,
+    foreign: i64,
+    /// Columns as they are called now, by what the proto calls them.
+    name_column: String,
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("CALVE_SEED={seed}");
+    seed
+}
+
+impl Scene {
+    fn new(seed: u64, keys: &str) -> Scene {
+        let broker = Broker::light();
+        broker.create_topic("events", PARTITIONS as i32, &[]);
+        let project = Project::new(&broker, &format!("commit_interval = \"100ms\"\n{keys}"));
+        let daemon = project.start();
+        let mut scene = Scene {
+            spark: Spark::of_project(project.path()),
+            broker,
+            project,
+            daemon,
+            random: StdRng::seed_from_u64(seed),
+            model: Model::default(),
+            produced: 0,
+            committed: 0,
+            foreign: FOREIGN,
+            name_column: "name".to_owned(),
+        };
+        scene.produce(40);
+        scene.settle();
+        scene
+    }
+
+    fn produce(&mut self, records: i64) {
+        let ids = self.produced..self.produced + records;
+        let record = |id| Record::new((id % PARTITIONS) as i32, event(id));
+        self.broker.produce("events", &ids.clone().map(record).collect::<Vec<_>>());
+        self.model.events.extend(ids.map(|id| (id, format!("event number {id}"))));
+        self.produced += records;
+        self.committed += records as u64;
+    }
+
+    /// Waits until all that was produced is in the table.
+    fn settle(&mut self) {
+        self.daemon.wait_for_rows("events", self.committed);
+    }
+
+    fn sql(&mut self, statement: &str) -> Vec<Value> {
+        // The table is in use: an engine that notices tells its user to try again.
+        for _ in 0..20 {
+            match self.spark.try_sql(statement) {
+                Err(error) if error.contains("ommit") || error.contains("conflict") || error.contains("stale") => {}
+                answer => return answer.unwrap_or_else(|error| panic!("Spark refuses {statement}: {error}")),
+            }
+        }
+        panic!("Spark came to no end with {statement}");
+    }
+
+    fn pyiceberg(&self, arguments: &[&str]) {
+        let warehouse = self.project.path().join("warehouse");
+        let warehouse = warehouse.to_str().unwrap();
+        let database = format!("{warehouse}/catalog.db");
+        engines::run("foreigner.py", &[&[database.as_str(), warehouse, "bronze.events"], arguments].concat());
+    }
+
+    fn foreign_ids(&mut self, count: i64) -> Vec<i64> {
+        let ids = self.foreign..self.foreign + count;
+        self.foreign = ids.end;
+        self.model.foreign.extend(ids.clone().map(|id| (id, ())));
+        ids.collect()
+    }
+
+    /// Some ids of events that are there, which are old enough to be committed for sure.
+    fn some_ids(&mut self) -> std::ops::Range<i64> {
+        self.settle();
+        let from = self.random.random_range(0..self.produced - 5);
+        from..from + self.random.random_range(1..5)
+    }
+
+    /// The table's metadata file: the catalog's word, for a writer that came second may have left one behind too.
+    fn location(&mut self) -> String {
+        let log = self.sql("SELECT file FROM local.bronze.events.metadata_log_entries ORDER BY timestamp, file");
+        let last = log.last().unwrap()["file"].as_str().unwrap();
+        last.trim_start_matches("file:").trim_start_matches("//").to_owned()
+    }
+
+    fn metadata(&mut self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.location()).unwrap()).unwrap()
+    }
+
+    /// The table as these engines read it is the model.
+    fn check(&mut self, engines: &[&str], after: &str) {
+        self.settle();
+        for engine in engines {
+            let rows = match *engine {
+                "spark" => self.spark.rows("local.bronze.events"),
+                engine => engines::rows(engine, &self.location()),
+            };
+            let mut read = Model::default();
+            let mut doubled = Vec::new();
+            for row in &rows {
+                let row: Value = serde_json::from_str(row).unwrap();
+                let id = row["id"].as_i64().unwrap_or_else(|| panic!("{engine} after {after}: {row}"));
+                let known = if row["_kafka"]["offset"].is_null() {
+                    read.foreign.insert(id, ()).is_some()
+                } else {
+                    assert_eq!(row["_kafka"]["offset"], id / PARTITIONS, "{engine} after {after}: {row}");
+                    let name = row[&self.name_column].as_str().unwrap_or_default().to_owned();
+                    read.events.insert(id, name).is_some()
+                };
+                doubled.extend(known.then_some(id));
+            }
+            assert!(doubled.is_empty(), "{engine} after {after}: doubled {doubled:?}");
+            let differ = |one: &Model, other: &Model| {
+                let events = one.events.iter().filter(|(id, name)| other.events.get(id) != Some(name));
+                let events = events.map(|(id, name)| format!("{id} {name}"));
+                let foreign = one.foreign.keys().filter(|id| !other.foreign.contains_key(id)).map(i64::to_string);
+                events.chain(foreign).take(8).collect::<Vec<_>>()
+            };
+            let (lost, strange) = (differ(&self.model, &read), differ(&read, &self.model));
+            assert!(lost.is_empty() && strange.is_empty(), "{engine} after {after}: lost {lost:?}, has {strange:?}");
+        }
+    }
+
+    fn step(&mut self, step: &str) {
+        let table = "local.bronze.events";
+        match step {
+            "append by Spark" => {
+                let ids = self.foreign_ids(3);
+                let values: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
+                self.sql(&format!("INSERT INTO {table} (id) VALUES {}", values.join(", ")));
+            }
+            "append by PyIceberg" => {
+                let ids: Vec<String> = self.foreign_ids(2).iter().map(i64::to_string).collect();
+                self.pyiceberg(&[&["append"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+            }
+            "overwrite by PyIceberg" => {
+                self.model.foreign.clear();
+                let ids: Vec<String> = self.foreign_ids(2).iter().map(i64::to_string).collect();
+                self.pyiceberg(&[&["overwrite"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+            }
+            "delete by PyIceberg" => {
+                let ids = self.some_ids();
+                self.pyiceberg(&["delete", &ids.start.to_string(), &ids.end.to_string()]);
+                self.model.events.retain(|id, _| !ids.contains(id));
+            }
+            "delete, copy-on-write" | "delete, merge-on-read" => {
+                let ids = self.some_ids();
+                let mode = step.rsplit(' ').next().unwrap();
+                self.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('write.delete.mode' = '{mode}')"));
+                self.sql(&format!("DELETE FROM {table} WHERE id >= {} AND id < {}", ids.start, ids.end));
+                self.model.events.retain(|id, _| !ids.contains(id));
+            }
+            "update, copy-on-write" | "update, merge-on-read" => {
+                let ids = self.some_ids();
+                let mode = step.rsplit(' ').next().unwrap();
+                let column = self.name_column.clone();
+                self.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('write.update.mode' = '{mode}')"));
+                self.sql(&format!(
+                    "UPDATE {table} SET {column} = 'changed' WHERE id >= {} AND id < {}",
+                    ids.start, ids.end
+                ));
+                for (_, name) in self.model.events.range_mut(ids) {
+                    "changed".clone_into(name);
+                }
+            }
+            "rewrite data files" => {
+                self.sql("CALL local.system.rewrite_data_files(table => 'bronze.events', options => map('rewrite-all', 'true'))");
+            }
+            "rewrite manifests" => {
+                self.sql("CALL local.system.rewrite_manifests('bronze.events')");
+            }
+            "rewrite position deletes" => {
+                self.sql("CALL local.system.rewrite_position_delete_files('bronze.events')");
+            }
+            "expire snapshots" => {
+                self.sql("CALL local.system.expire_snapshots(table => 'bronze.events', older_than => TIMESTAMP '2999-01-01 00:00:00', retain_last => 1)");
+            }
+            "roll back" => self.roll_back(),
+            "branch and tag" => {
+                let name = format!("b{}", self.random.random::<u16>());
+                self.sql(&format!("ALTER TABLE {table} CREATE BRANCH {name}"));
+                self.sql(&format!("INSERT INTO {table}.branch_{name} (id) VALUES ({})", 2 * FOREIGN));
+                self.sql(&format!("ALTER TABLE {table} CREATE TAG t{name}"));
+                self.pyiceberg(&["tag", &format!("p{name}")]);
+                let head = self.head();
+                self.sql(&format!("ALTER TABLE {table} REPLACE BRANCH {name} AS OF VERSION {head}"));
+                self.sql(&format!("ALTER TABLE {table} DROP TAG t{name}"));
+            }
+            "set properties" => {
+                let value = self.random.random::<u16>();
+                self.sql(&format!(
+                    "ALTER TABLE {table} SET TBLPROPERTIES ('owner.note' = '{value}', 'write.parquet.compression-codec' = 'gzip')"
+                ));
+            }
+            other => panic!("no step {other}"),
+        }
+    }
+
+    fn head(&mut self) -> i64 {
+        let main = self.sql("SELECT snapshot_id FROM local.bronze.events.refs WHERE name = 'main'");
+        main[0]["snapshot_id"].as_i64().unwrap()
+    }
+
+    /// Back to a snapshot after which others appended and deleted and calve went on: theirs is undone, what calve read
+    /// since comes again.
+    fn roll_back(&mut self) {
+        self.settle();
+        let (head, model, produced) = (self.head(), self.model.clone(), self.produced);
+        self.step("append by Spark");
+        self.step("delete, merge-on-read");
+        self.produce(20);
+        self.settle();
+        self.sql(&format!("CALL local.system.rollback_to_snapshot('bronze.events', {head})"));
+        self.model = model;
+        self.model.events.extend((produced..self.produced).map(|id| (id, format!("event number {id}"))));
+        // These are committed once more.
+        self.committed += (self.produced - produced) as u64;
+    }
+}
+
+#[test]
+fn whatever_others_do_to_the_rows_calve_goes_on() {
+    let mut scene = Scene::new(seed(), "");
+    let mut steps = vec![
+        "append by Spark",
+        "append by PyIceberg",
+        "overwrite by PyIceberg",
+        "delete by PyIceberg",
+        "delete, copy-on-write",
+        "delete, merge-on-read",
+        "update, copy-on-write",
+        "update, merge-on-read",
+        "rewrite data files",
+        "rewrite manifests",
+        "rewrite position deletes",
+        "expire snapshots",
+        "roll back",
+        "branch and tag",
+        "set properties",
+    ];
+    steps.shuffle(&mut scene.random);
+    println!("steps: {steps:?}");
+    for step in steps {
+        let before = std::time::Instant::now();
+        // Some of it is still on its way while the other writer works.
+        let records = scene.random.random_range(1..60);
+        scene.produce(records);
+        scene.step(step);
+        scene.produce(10);
+        scene.check(&["spark"], step);
+        println!("{step}: {:.1} s", before.elapsed().as_secs_f64());
+    }
+    scene.check(&["duckdb", "pyiceberg"], "all steps");
+    let metadata = scene.metadata();
+    assert_ne!(metadata["properties"]["owner.note"], Value::Null, "others' properties stay");
+    let branches = metadata["refs"].as_object().unwrap().keys().filter(|name| name.starts_with('b')).count();
+    assert_eq!(branches, 1, "others' branches stay: {}", metadata["refs"]);
+
+    // Metadata that somebody compresses is read, and written so.
+    scene.sql("ALTER TABLE local.bronze.events SET TBLPROPERTIES ('write.metadata.compression-codec' = 'gzip')");
+    for _ in 0..2 {
+        scene.produce(10);
+        scene.settle();
+    }
+    assert!(scene.location().ends_with(".gz.metadata.json"), "{}", scene.location());
+    scene.check(&["spark", "pyiceberg"], "gzip");
+
+    // Deleted rows are missing, and it says whose doing that is.
+    let (code, out, errors) = scene.project.calve(&["verify", "bronze.events"]);
+    assert_eq!(code, 3, "{out}{errors}");
+    assert!(out.contains("by another writer (spark 4.0.5), deleted "), "{out}");
+    let (code, out, errors) = scene.project.calve(&["verify", "--accept-deletes", "bronze.events"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    assert_eq!(scene.daemon.terminate(), 0);
+}
+
+/// The data files that are new since `known`: partition spec, sort order, and the ids in them in the file's order.
+fn new_files(scene: &mut Scene, known: &mut Vec<String>) -> Vec<(i64, i64, Vec<i64>)> {
+    scene.settle();
+    let table = "local.bronze.events";
+    let files = scene.sql(&format!("SELECT file_path, spec_id, sort_order_id FROM {table}.data_files"));
+    let rows = scene.sql(&format!("SELECT _file AS file, id FROM {table} ORDER BY _file, _pos"));
+    let mut found = Vec::new();
+    for file in files {
+        let path = file["file_path"].as_str().unwrap().to_owned();
+        if known.contains(&path) {
+            continue;
+        }
+        let ids = rows.iter().filter(|row| row["file"] == path.as_str()).map(|row| row["id"].as_i64().unwrap());
+        found.push((file["spec_id"].as_i64().unwrap(), file["sort_order_id"].as_i64().unwrap_or(-1), ids.collect()));
+        known.push(path);
+    }
+    found
+}
+
+#[test]
+fn a_spec_a_sort_order_and_columns_that_others_changed_are_used_from_the_next_file_on() {
+    let mut scene = Scene::new(seed(), "sort_by = [\"name desc\"]\n");
+    let table = "local.bronze.events";
+    let mut known = Vec::new();
+    let by_name_descending = |ids: &[i64]| {
+        let mut sorted = ids.to_vec();
+        sorted.sort_by_key(|id| std::cmp::Reverse(format!("event number {id}")));
+        sorted == ids
+    };
+    let files = new_files(&mut scene, &mut known);
+    assert!(files.iter().all(|(spec, order, ids)| (*spec, *order) == (0, 1) && by_name_descending(ids)), "{files:?}");
+
+    // A commit tells the daemon what has changed since; the one after that is written so.
+    let next = |scene: &mut Scene, known: &mut Vec<String>, statements: &[&str]| {
+        for statement in statements {
+            scene.sql(&format!("ALTER TABLE {table} {statement}"));
+        }
+        scene.produce(4);
+        new_files(scene, known);
+        scene.produce(40);
+        new_files(scene, known)
+    };
+    let files = next(&mut scene, &mut known, &["ADD PARTITION FIELD bucket(4, id)"]);
+    assert!(files.len() >= 4 && files.iter().all(|(spec, order, _)| (*spec, *order) == (1, 1)), "{files:?}");
+    let files = next(&mut scene, &mut known, &["REPLACE PARTITION FIELD bucket(4, id) WITH bucket(2, _kafka.offset)"]);
+    assert!(files.iter().all(|(spec, ..)| *spec == 2), "{files:?}");
+    let files = next(
+        &mut scene,
+        &mut known,
+        &[
+            "REPLACE PARTITION FIELD bucket(2, _kafka.offset) WITH truncate(name, 14)",
+            "DROP PARTITION FIELD _kafka_timestamp_day",
+            "WRITE ORDERED BY id DESC",
+        ],
+    );
+    let by_id_descending = |ids: &[i64]| ids.is_sorted_by(|a, b| a > b);
+    assert!(files.iter().all(|(spec, order, ids)| *spec > 2 && *order > 1 && by_id_descending(ids)), "{files:?}");
+    let files = next(&mut scene, &mut known, &["WRITE UNORDERED"]);
+    assert!(files.iter().all(|(_, order, _)| *order == 0), "{files:?}");
+
+    // Columns: a new one, a renamed one, a wider one, another order and comment.
+    next(
+        &mut scene,
+        &mut known,
+        &[
+            "ADD COLUMNS (note string COMMENT 'ours', inner.extra int)",
+            "RENAME COLUMN name TO title",
+            "ALTER COLUMN numbers.element TYPE bigint",
+            "ALTER COLUMN title FIRST",
+        ],
+    );
+    scene.name_column = "title".to_owned();
+    scene.sql(&format!("UPDATE {table} SET note = 'seen' WHERE id = 3"));
+    next(&mut scene, &mut known, &[]);
+    scene.check(&["spark", "duckdb", "pyiceberg"], "the columns changed");
+    let rows = scene.sql(&format!("SELECT note, numbers, inner FROM {table} WHERE id IN (3, 200) ORDER BY id"));
+    assert_eq!((&rows[0]["note"], &rows[1]["note"]), (&"seen".into(), &Value::Null), "{rows:?}");
+    assert_eq!(rows[1]["numbers"], serde_json::json!([1, 0]), "{rows:?}");
+
+    // A restart finds them as they are, the proto's next change too.
+    scene.project.edit(PROTO, "string name = 2;", "string name = 2; string more = 9;");
+    let new = scene.project.start();
+    assert_eq!(std::mem::replace(&mut scene.daemon, new).terminate(), 0);
+    scene.committed = 0;
+    next(&mut scene, &mut known, &[]);
+    scene.check(&["spark", "duckdb"], "the schema of the topic changed too");
+    let metadata = scene.metadata();
+    let schemas = metadata["schemas"].as_array().unwrap();
+    let schema = schemas.iter().find(|schema| schema["schema-id"] == metadata["current-schema-id"]).unwrap();
+    let names: Vec<&str> =
+        schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap()).collect();
+    assert_eq!(names[0], "title", "{names:?}");
+    assert!(["note", "more", "numbers"].iter().all(|name| names.contains(name)), "{names:?}");
+
+    // A field that takes the name of somebody else's column is refused, and the columns stay.
+    scene.daemon.signal("TERM");
+    scene.project.edit(PROTO, "string more = 9;", "string more = 9; string note = 10;");
+    let (code, out, errors) = scene.project.calve(&["run", "--until-caught-up"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    assert!(out.contains("the name note is taken by a column that no field fills"), "{out}{errors}");
+}
+
+const PROTO: &str = "proto/test/v1/event.proto";
+
+#[test]
+fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
+    let topics = ["required", "kafka", "others"];
+    let mut more = String::new();
+    for topic in topics {
+        more += &format!("[topics.{topic}]\nmessage = \"test.v1.Event\"\ncommit_interval = \"100ms\"\n");
+    }
+    let broker = Broker::light();
+    let all: Vec<&str> = ["events"].into_iter().chain(topics).collect();
+    let produce = |ids: std::ops::Range<i64>| {
+        let records: Vec<Record> = ids.map(|id| Record::new(0, event(id))).collect();
+        all.iter().for_each(|topic| broker.produce(topic, &records));
+    };
+    all.iter().for_each(|topic| broker.create_topic(topic, 1, &[]));
+    let local = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
+    let project = Project::with(&broker, &more, "commit_interval = \"100ms\"\n", local);
+    produce(0..10);
+    let daemon = project.start();
+    all.iter().for_each(|topic| daemon.wait_for_rows(topic, 10));
+
+    let mut spark = Spark::of_project(project.path());
+    spark.sql("INSERT INTO local.bronze.events (id) VALUES (1000000)");
+    spark.sql("ALTER TABLE local.bronze.events DROP COLUMN numbers");
+    spark.sql("ALTER TABLE local.bronze.kafka DROP COLUMN _kafka.headers");
+    let warehouse = project.path().join("warehouse");
+    let database = warehouse.join("catalog.db");
+    let required = ["bronze.required", "require", "id"];
+    engines::run("foreigner.py", &[&[database.to_str().unwrap(), warehouse.to_str().unwrap()], &required[..]].concat());
+
+    produce(10..20);
+    let halted = |topic: &str| {
+        daemon.wait_for(&format!("topic {topic}: table bronze.{topic} cannot"), Duration::from_secs(30));
+        let status: Value = serde_json::from_str(&daemon.get("/status")).unwrap();
+        assert_eq!(status["topics"][topic]["state"], "halted", "{status}");
+        status["topics"][topic]["reason"].as_str().unwrap().to_owned()
+    };
+    for (topic, words) in [
+        (
+            "events",
+            ["test.v1.Event.numbers", "somebody else dropped its column", "by 0", "of spark 4.0.5 (application local-"],
+        ),
+        ("kafka", ["test.v1.Event", "_kafka is not of the type", "by 0", "without a snapshot"]),
+        ("required", ["test.v1.Event.id", "is required (NOT NULL)", "by 0", "without a snapshot"]),
+    ] {
+        let reason = halted(topic);
+        println!("{reason}");
+        assert!(words.iter().all(|word| reason.contains(word)), "{words:?} are not all in: {reason}");
+    }
+    // Others go on, and nothing is lost: what the halted topics have not committed they still have to read.
+    produce(20..30);
+    daemon.wait_for_rows("others", 30);
+    assert_eq!(daemon.terminate(), 1);
+
+    // As it says: a column left out, one made new, one made optional again.
+    project.edit("calve.toml", "[topics.events]\n", "[topics.events]\nexclude = [\"numbers\"]\n");
+    let optional = "ALTER TABLE local.bronze.required ALTER COLUMN id DROP NOT NULL";
+    spark.sql(optional);
+    spark.sql("DELETE FROM local.bronze.events WHERE id = 1000000");
+    let (code, out, errors) = project.calve(&["run", "--until-caught-up", "--topic", "events", "--topic", "required"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    for topic in ["events", "required", "others"] {
+        assert_eq!(
+            project.offsets(&format!("bronze.{topic}")).into_keys().filter(|(_, offset)| *offset >= 0).count(),
+            30
+        );
+    }
+}
+
+/// Row ids by event id, as Spark reads them.
+fn row_ids(scene: &mut Scene) -> BTreeMap<i64, i64> {
+    scene.settle();
+    let rows =
+        scene.sql("SELECT id, _row_id AS row_id, _last_updated_sequence_number AS updated FROM local.bronze.events");
+    let ids: BTreeMap<i64, i64> =
+        rows.iter().map(|row| (row["id"].as_i64().unwrap(), row["row_id"].as_i64().expect("a row id"))).collect();
+    let different: std::collections::BTreeSet<i64> = ids.values().copied().collect();
+    assert_eq!((ids.len(), different.len()), (rows.len(), rows.len()), "each row has an id of its own");
+    assert!(rows.iter().all(|row| row["updated"].as_i64() > Some(0)), "{rows:?}");
+    let next = scene.metadata()["next-row-id"].as_i64().unwrap();
+    assert!(ids.values().all(|id| *id < next), "{next} is not above {ids:?}");
+    ids
+}
+
+#[test]
+fn a_table_of_format_version_3_keeps_every_rows_id_whoever_made_it_so() {
+    let table = "local.bronze.events";
+    for keys in ["properties = { \"format-version\" = \"3\" }\n", ""] {
+        let mut scene = Scene::new(seed(), keys);
+        if keys.is_empty() {
+            assert_eq!(scene.metadata()["format-version"], 2, "the default");
+            scene.step("delete, merge-on-read");
+            scene.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('format-version' = '3')"));
+            scene.produce(10);
+            scene.settle();
+        }
+        assert_eq!(scene.metadata()["format-version"], 3);
+        // Enough commits for manifests to be merged.
+        for _ in 0..17 {
+            scene.produce(6);
+            scene.settle();
+        }
+        let before = row_ids(&mut scene);
+        for step in [
+            "delete, merge-on-read",
+            "update, merge-on-read",
+            "delete, copy-on-write",
+            "rewrite data files",
+            "delete, merge-on-read",
+        ] {
+            scene.step(step);
+            scene.produce(6);
+            scene.check(&["spark"], step);
+        }
+        for _ in 0..17 {
+            scene.produce(6);
+            scene.settle();
+        }
+        let after = row_ids(&mut scene);
+        let moved: Vec<_> =
+            after.iter().filter(|(id, row)| before.get(*id).is_some_and(|before| before != *row)).collect();
+        assert!(moved.is_empty(), "{moved:?} had other ids");
+        scene.check(&["spark"], "all steps");
+
+        // calve reads deletion vectors too.
+        let (code, out, errors) = scene.project.calve(&["verify", "--accept-deletes", "bronze.events"]);
+        assert_eq!(code, 0, "{out}{errors}");
+        let (code, out, errors) =
+            scene.project.calve(&["query", "--format", "csv", "SELECT count(*) AS n FROM bronze.events"]);
+        assert_eq!((code, out), (0, format!("n\n{}\n", scene.model.events.len())), "{errors}");
+        let metadata = scene.metadata();
+        let last = metadata["last-sequence-number"].as_i64().unwrap();
+        for snapshot in metadata["snapshots"].as_array().unwrap() {
+            if snapshot["sequence-number"].as_i64() > Some(last - 15) {
+                assert!(snapshot["first-row-id"].is_i64() && snapshot["added-rows"].is_i64(), "{snapshot}");
+            }
+        }
+        assert_eq!(scene.daemon.terminate(), 0);
+    }
+}
