@@ -260,7 +260,9 @@ async fn foreign_deletes_are_named() {
     assert!(report.differences.contains(&Difference::Deleted {
         table: "bronze.orders".to_owned(),
         snapshot: Some(snapshot),
-        rows: 6
+        rows: 6,
+        added: 0,
+        by: None,
     }));
     let accepting = Options { accept_deletes: true, ..Options::default() };
     assert!(verify(&*lake.catalog, &lake.ident, None, &accepting).await.unwrap().agrees());
