@@ -448,7 +448,7 @@ fn a_column_that_others_widened_stays_wide_and_a_required_one_is_refused() {
         Some(field)
     });
     let (text, after) = evolve(&widened, body, &OPTIONS);
-    check(&text, "a long =1 #1\nf double =2 #2\nu decimal(38,0) =3 #3");
+    check(&text, "a long =1 #1\nf double =2 #2\nu decimal(38, 0) =3 #3");
     // A field that was wide and is narrow now is another matter.
     let (_, after) = evolve(&after.unwrap(), "message M { int64 a = 1; float f = 2; uint64 u = 3; }", &OPTIONS);
     let (text, _) = evolve(&after.unwrap(), body, &OPTIONS);

@@ -66,7 +66,7 @@ fn all_faults_at_once() {
         partition field \"\": is empty
         partition field \"day(customer.idd)\": there is no column \"customer.idd\"; did you mean customer.id?
         partition field \"customer\": customer is a struct; name one of its leaves; did you mean customer.id?
-        partition field \"items.sku\": items.sku lies in a list or map, which no table can be partitioned by
+        partition field \"items.sku\": items.sku lies in a list or map, which no table can be partitioned or sorted by
         partition field \"day(name)\": the transform day does not take name, which is of type string
         partition field \"bucket[16](price)\": the transform bucket[16] does not take price, which is of type double
         partition field \"bucket[0](id)\": bucket needs a number above 0 in brackets: bucket[16](path)
