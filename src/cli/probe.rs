@@ -240,7 +240,8 @@ pub async fn daemon(project: &Project) -> Option<Status> {
     if project.daemon.http.ends_with(":0") {
         return None;
     }
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build().ok()?;
+    // The environment's proxies are not on the way to one's own daemon.
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build().ok()?;
     let mut request = client.get(format!("http://{}/status", reachable(&project.daemon.http)));
     if let Some(token) = &project.daemon.http_token {
         request = request.bearer_auth(&token.0);

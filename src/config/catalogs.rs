@@ -67,15 +67,46 @@ const GLUE: &[&str] = &[
     "glue.skip-name-validation",
 ];
 
-/// Keys that the contract names and a later version brings.
-const LATER: &[(&str, &str)] = &[
-    ("credential", "OAuth2"),
-    ("scope", "OAuth2"),
-    ("oauth2-server-uri", "OAuth2"),
-    ("rest.sigv4-enabled", "SigV4"),
-    ("rest.signing-name", "SigV4"),
-    ("rest.signing-region", "SigV4"),
+/// Keys of a REST catalog.
+const REST: &[&str] = &[
+    "uri",
+    "prefix",
+    "token",
+    "token-file",
+    "credential",
+    "scope",
+    "audience",
+    "resource",
+    "oauth2-server-uri",
+    "rest.sigv4-enabled",
+    "rest.signing-name",
+    "rest.signing-region",
+    "rest.access-key-id",
+    "rest.secret-access-key",
+    "rest.session-token",
+    "rest.client.connection-timeout-ms",
+    "rest.client.socket-timeout-ms",
+    "rest-page-size",
+    "namespace-separator",
+    "ssl.cabundle",
 ];
+
+/// Keys of a REST catalog that only make sense beside another.
+const BESIDE: &[(&str, &str)] = &[
+    ("scope", "credential"),
+    ("audience", "credential"),
+    ("resource", "credential"),
+    ("oauth2-server-uri", "credential"),
+    ("rest.signing-name", "rest.sigv4-enabled"),
+    ("rest.signing-region", "rest.sigv4-enabled"),
+    ("rest.access-key-id", "rest.sigv4-enabled"),
+    ("rest.secret-access-key", "rest.access-key-id"),
+    ("rest.access-key-id", "rest.secret-access-key"),
+    ("rest.session-token", "rest.secret-access-key"),
+];
+
+/// Keys of a REST catalog of which it takes only one.
+const EITHER: &[(&str, &str)] = &[("token", "token-file"), ("credential", "token-file")];
 
 const FLAGS: &[&str] = &[
     "s3.path-style-access",
@@ -85,6 +116,7 @@ const FLAGS: &[&str] = &[
     "glue.skip-archive",
     "glue.skip-name-validation",
     "calve.trust-mirror",
+    "rest.sigv4-enabled",
 ];
 
 /// Ways of encrypting, in Java's words.
@@ -104,14 +136,15 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
     let kind = kind?.value;
     let own: &[&str] = match kind {
         CatalogKind::Sql => &["uri"],
-        CatalogKind::Rest => &["uri", "prefix", "token", "rest.client.socket-timeout-ms"],
+        CatalogKind::Rest => REST,
         CatalogKind::Glue => GLUE,
     };
     let known = || own.iter().chain(EVERYWHERE).copied();
 
     let mut properties = BTreeMap::new();
+    let mut lines = BTreeMap::new();
     for (key, Located { value, line }) in section.flat() {
-        let later = LATER.iter().find(|(name, _)| *name == key).map(|(_, what)| *what);
+        lines.insert(key.clone(), line);
         if key == "type" {
             continue;
         } else if known().any(|name| name == key) || (kind == CatalogKind::Rest && is_header(&key)) || is_sas(&key) {
@@ -121,12 +154,17 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
                 }
                 Err(reason) => file.fault(line, format!("{key} {reason}")),
             }
-        } else if let Some(what) = later {
-            file.fault(line, format!("{key} is not supported yet: {what} comes with a later version; remove the key"));
         } else if GLUE.contains(&key.as_str()) {
             file.fault(line, format!("{key} is a key of catalogs of type \"glue\"; remove it"));
+        } else if REST.contains(&key.as_str()) {
+            file.fault(line, format!("{key} is a key of catalogs of type \"rest\"; remove it"));
         } else {
             file.fault(line, format!("unknown key {key}; {}", nearest::suggest(&key, known())));
+        }
+    }
+    if kind == CatalogKind::Rest {
+        for (key, why) in together(&lines.keys().map(String::as_str).collect::<Vec<_>>()) {
+            file.fault(lines.get(key).copied().flatten(), why);
         }
     }
     for service in ["s3", "client", "glue"] {
@@ -148,6 +186,17 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
         file.fault(None, format!("{key} is missing: {remedy}"));
     }
     Some(Catalog { name: name.to_string(), kind, properties })
+}
+
+/// What is wrong with these keys of a REST catalog beside one another, and at which of them.
+fn together(keys: &[&str]) -> Vec<(&'static str, String)> {
+    let has = |key: &str| keys.contains(&key);
+    let alone = BESIDE.iter().filter(|(key, other)| has(key) && !has(other));
+    let alone =
+        alone.map(|(key, other)| (*key, format!("{key} is of no use without {other}; add it, or remove {key}")));
+    let both = EITHER.iter().filter(|(key, other)| has(key) && has(other));
+    let both = both.map(|(key, other)| (*other, format!("{key} and {other} exclude each other; remove one")));
+    alone.chain(both).collect()
 }
 
 fn is_header(key: &str) -> bool {
@@ -181,7 +230,23 @@ fn checked(key: &str, value: &str, kind: CatalogKind, root: &Path) -> Result<Str
             }
         }
         "s3.sse.type" if !SSE_TYPES.contains(&value) => Err(format!("must be one of {}", SSE_TYPES.join(", "))),
-        "token" if value.is_empty() => Err("is empty; give it a value, or remove the key".to_string()),
+        "token" | "token-file" | "credential" | "ssl.cabundle" if value.is_empty() => {
+            Err("is empty; give it a value, or remove the key".to_string())
+        }
+        "credential" if value.split_once(':').is_some_and(|(_, secret)| secret.is_empty()) => {
+            Err("ends behind its colon; write CLIENT-ID:CLIENT-SECRET".to_string())
+        }
+        "token-file" | "ssl.cabundle" => Ok(root.join(value).to_string_lossy().into_owned()),
+        "oauth2-server-uri" if value.contains("://") => match url::Url::parse(value) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(value.to_string()),
+            _ => Err("must be an address that begins with http:// or https://, or a path of the catalog's".to_string()),
+        },
+        "rest-page-size" | "rest.client.socket-timeout-ms" | "rest.client.connection-timeout-ms" => {
+            match value.parse::<u32>() {
+                Ok(number) if number > 0 => Ok(value.to_string()),
+                _ => Err("must be a whole number above 0, in quotes".to_string()),
+            }
+        }
         _ => Ok(value.to_string()),
     }
 }
@@ -251,6 +316,19 @@ mod tests {
                 (got, wanted) => panic!("{uri}: {got:?}, not {wanted:?}"),
             }
         }
+    }
+
+    #[test]
+    fn keys_beside_one_another() {
+        let faults = |keys: &[&str]| together(keys).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(faults(&["uri", "token", "credential", "scope"]), [""; 0]);
+        assert_eq!(faults(&["uri", "scope", "token"]), ["scope"]);
+        assert_eq!(faults(&["token", "token-file"]), ["token-file"]);
+        assert_eq!(faults(&["credential", "token-file"]), ["token-file"]);
+        assert_eq!(
+            faults(&["rest.signing-name", "rest.access-key-id"]),
+            ["rest.signing-name", "rest.access-key-id", "rest.access-key-id"]
+        );
     }
 
     #[test]

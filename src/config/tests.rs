@@ -424,14 +424,27 @@ fn catalogs_that_are_wrong() {
         &["catalogs/c.toml:2: uri must be an address that begins with http:// or https://"],
     );
     catalog(
-        "type = 'rest'\nuri = 'http://c'\ncredential = 'a:${SECRET}'\ns3.path-style-access = 'yes'\ns3.endpont = 'x'\nglue.id = 'x'\ntoken = ''",
+        "type = 'rest'\nuri = 'http://c'\nscope = 'a:${SECRET}'\ns3.path-style-access = 'yes'\ns3.endpont = 'x'\nglue.id = 'x'\ntoken = ''",
         &[
-            "catalogs/c.toml:3: credential is not supported yet: OAuth2 comes with a later version; remove the key",
+            "catalogs/c.toml:3: scope is of no use without credential; add it, or remove scope",
             "catalogs/c.toml:4: s3.path-style-access must be \"true\" or \"false\"",
             "catalogs/c.toml:5: unknown key s3.endpont; did you mean `s3.endpoint`?",
             "catalogs/c.toml:6: glue.id is a key of catalogs of type \"glue\"; remove it",
             "catalogs/c.toml:7: token is empty; …",
         ],
+    );
+    catalog(
+        "type = 'rest'\nuri = 'http://c'\ncredential = 'a:'\ntoken-file = 't'\noauth2-server-uri = 'ftp://${SECRET}'\nrest-page-size = '0'",
+        &[
+            "catalogs/c.toml:3: credential ends behind its colon; write CLIENT-ID:CLIENT-SECRET",
+            "catalogs/c.toml:4: credential and token-file exclude each other; remove one",
+            "catalogs/c.toml:5: oauth2-server-uri must be an address that begins with http:// or https://, …",
+            "catalogs/c.toml:6: rest-page-size must be a whole number above 0, in quotes",
+        ],
+    );
+    catalog(
+        "type = 'sql'\nuri = 'sqlite:///c.db'\nwarehouse = 'w'\ncredential = '${SECRET}'",
+        &["catalogs/c.toml:4: credential is a key of catalogs of type \"rest\"; remove it"],
     );
     catalog(
         "type = 'sql'\nuri = 'mysql://u:${SECRET}@h/d'\nwarehouse = 'ftp://b'\nheader.X = 'y'",

@@ -278,8 +278,6 @@ async fn configurations_that_cannot_work() {
     assert!(!error.to_string().contains("hush"));
     let odd = vec![uri(), ("warehouse", warehouse.to_owned()), ("calve.trust-mirror", "perhaps".to_owned())];
     refused(&opened(CatalogKind::Sql, odd).await, "calve.trust-mirror");
-    let oauth = vec![("uri", "http://127.0.0.1:1".to_owned()), ("credential", "id:hush".to_owned())];
-    refused(&opened(CatalogKind::Rest, oauth).await, "not supported yet");
     let here = || vec![("glue.region", "us-east-1".to_owned()), ("glue.endpoint", "nonsense".to_owned())];
     refused(&opened(CatalogKind::Glue, here()).await, "glue.endpoint is no address");
     // Nobody listens on port 1.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Iceberg's own REST server (RESTServerCatalogAdapter from its test fixtures) over a SQLite JdbcCatalog. Prints http://…
-#   rest.sh start DIR [token=T] [warehouse=s3://… and other catalog properties]
-# token=T: refuses requests without it. See rest/LocalRest.java for faults on demand (/_fault) and the log (/_log).
+#   rest.sh start DIR [token=T | auth=ID:SECRET [ttl=SECONDS]] [warehouse=s3://… and other catalog properties]
+# token=T: refuses requests without it; auth: those without a token of its own, which lives so long. See rest/LocalRest.java
+# for faults on demand (/_fault) and the log (/_log).
 . "$(dirname "$0")/lib.sh"
 
 VERSION=1.11.0

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::{Bytes, BytesMut};
 use iceberg::spec::TableMetadata;
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -15,6 +16,8 @@ pub(super) struct ServerConfig {
     pub(super) defaults: BTreeMap<String, Option<String>>,
     #[serde(default)]
     pub(super) overrides: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    pub(super) endpoints: Option<Vec<String>>,
     pub(super) idempotency_key_lifetime: Option<String>,
 }
 
@@ -36,6 +39,12 @@ pub(super) struct StorageCredential {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Credentials {
+    pub(super) storage_credentials: Vec<StorageCredential>,
+}
+
+#[derive(Deserialize)]
 pub(super) struct CommittedTable {
     #[serde(rename = "metadata-location")]
     pub(super) metadata_location: String,
@@ -51,33 +60,55 @@ pub(super) struct Page<T> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct ErrorAnswer {
-    pub(super) error: ErrorModel,
+struct ErrorAnswer {
+    error: ErrorModel,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ErrorModel {
-    pub(super) message: Option<String>,
-    pub(super) r#type: Option<String>,
+struct ErrorModel {
+    message: Option<String>,
+    r#type: Option<String>,
 }
 
+/// How much of an error's body is read.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
 /// A request that did not succeed.
+#[derive(Debug)]
 pub(super) struct Failure {
     /// `None`: no answer.
     pub(super) status: Option<StatusCode>,
     /// Whether the server may have seen it.
     pub(super) sent: bool,
+    /// A refusal that may pass by itself.
+    pub(super) heals: bool,
     pub(super) line: String,
 }
 
 impl Failure {
+    /// It never went out; trying again may help.
+    pub(super) fn unsent(line: String) -> Failure {
+        Failure { status: None, sent: false, heals: true, line }
+    }
+
+    /// It never went out, and a person must do something.
+    pub(super) fn refused(line: String) -> Failure {
+        Failure { status: Some(StatusCode::UNAUTHORIZED), sent: false, heals: false, line }
+    }
+
+    /// The server itself says that it does not know us (any more), and has done nothing.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        // 419 is the protocol's "credentials have timed out".
+        self.sent && self.status.is_some_and(|status| matches!(status.as_u16(), 401 | 419))
+    }
+
     /// For requests that change nothing, or may be repeated.
     pub(super) fn plain(self) -> Error {
         match self.status {
             None => Error::Unavailable(self.line),
             Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
             Some(StatusCode::CONFLICT) => Error::AlreadyExists(self.line),
-            Some(status) if passing(status) => Error::Unavailable(self.line),
+            Some(status) if self.heals || passing(status) => Error::Unavailable(self.line),
             Some(_) => Error::Refused(self.line),
         }
     }
@@ -88,6 +119,7 @@ impl Failure {
             None => Error::Unknown(self.line),
             Some(StatusCode::CONFLICT) => Error::Conflict(self.line),
             Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
+            Some(_) if self.heals => Error::Unavailable(self.line),
             Some(status) if status.is_client_error() && !passing(status) => Error::Refused(self.line),
             Some(_) => Error::Unknown(self.line),
         }
@@ -102,14 +134,44 @@ impl Failure {
     }
 }
 
+/// What an error's body says, to go behind the status; empty where it says nothing.
+pub(super) fn told(body: &[u8]) -> String {
+    let line = match serde_json::from_slice::<ErrorAnswer>(body) {
+        Ok(ErrorAnswer { error: ErrorModel { message, r#type } }) => format!(
+            "{}{}",
+            r#type.map(|kind| format!(" {kind}")).unwrap_or_default(),
+            message.map(|message| format!(": {message}")).unwrap_or_default()
+        ),
+        Err(_) => format!(": {}", page_title(&String::from_utf8_lossy(body))),
+    };
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches([':', ' ']);
+    match line.starts_with(':') || line.is_empty() {
+        true => line.to_owned(),
+        false => format!(" {line}"),
+    }
+}
+
+/// As much of an error's body as anybody wants to read.
+pub(super) async fn limited(mut response: reqwest::Response) -> Bytes {
+    let mut body = BytesMut::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > ERROR_BYTES_MAX {
+            break;
+        }
+    }
+    body.freeze()
+}
+
 /// What a web server's error page says; other text as it is.
-pub(super) fn page_title(body: &str) -> &str {
+fn page_title(body: &str) -> &str {
     let title = body.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     title.map_or(body, |(title, _)| title)
 }
 
 /// Statuses that time may heal.
-fn passing(status: StatusCode) -> bool {
+pub(super) fn passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
@@ -123,7 +185,7 @@ mod tests {
 
     fn failure(status: Option<u16>, sent: bool) -> Failure {
         let status = status.map(|status| StatusCode::from_u16(status).unwrap());
-        Failure { status, sent, line: String::new() }
+        Failure { status, sent, heals: false, line: String::new() }
     }
 
     #[test]
@@ -139,6 +201,26 @@ mod tests {
         assert!(matches!(failure(Some(404), true).commit(), Error::NotFound(_)));
         assert!(matches!(failure(None, true).commit(), Error::Unknown(_)));
         assert!(matches!(failure(None, false).commit(), Error::Unavailable(_)));
+        // A token that may be taken again: nothing was done, and it may be tried again.
+        let late = Failure { heals: true, ..failure(Some(401), true) };
+        assert!(late.is_unauthorized() && matches!(late.commit(), Error::Unavailable(_)));
+        assert!(!Failure::refused(String::new()).is_unauthorized());
+        assert!(matches!(Failure::refused(String::new()).commit(), Error::Refused(_)));
+    }
+
+    #[test]
+    fn answers_of_every_kind_are_one_line() {
+        for (body, wanted) in [
+            (
+                r#"{"error":{"message":"no such\n table","type":"NoSuchTableException","code":404}}"#,
+                " NoSuchTableException: no such table",
+            ),
+            (r#"{"error":{"message":"odd"}}"#, ": odd"),
+            ("<html><title>502 Bad\nGateway</title></html>", ": 502 Bad Gateway"),
+            ("", ""),
+        ] {
+            assert_eq!(told(body.as_bytes()), wanted);
+        }
     }
 
     #[test]

@@ -1,221 +1,140 @@
-//! The REST catalog: our client for Iceberg's REST protocol (rest-catalog-open-api.yaml), without auth or with a
-//! bearer token.
+//! The REST catalog: our client for Iceberg's REST protocol (rest-catalog-open-api.yaml), as anybody, with a bearer
+//! token, or by OAuth2.
 //!
 //! A request is sent once. What an answer to a commit means is decided by the safe side: only a refusal that says so
 //! itself leaves the table unchanged, everything else (5xx, time-outs, a cut connection, an answer that makes no
 //! sense, a gateway's 408 or 429) may hide a commit that was applied.
 
 mod answer;
+mod auth;
+mod client;
+mod endpoints;
 mod idempotency;
+mod oauth2;
+mod renewed;
+mod secrets;
+mod token_file;
+mod vended;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use self::answer::{
-    CommittedTable, ErrorAnswer, ErrorModel, Failure, LoadedTable, Page, ServerConfig, page_title, settled,
-};
-use super::error::{clip, one_line};
+use self::answer::{CommittedTable, Failure, LoadedTable, ServerConfig, settled};
+use self::auth::Auth;
+use self::client::{Call, Client, Transport};
+use self::endpoints::{Endpoint, Offered};
+use self::secrets::Secrets;
+use self::vended::{Given, TableStore};
 use super::storage::Storage;
 use super::{Catalog, Creation, Error, Result, metadata};
 use crate::config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer is waited for, unless [`SOCKET_TIMEOUT`] says otherwise. A server writes metadata to its store
-/// before it answers a commit.
+/// How long an answer is waited for. A server writes metadata to its store before it answers a commit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Java's property for it.
-const SOCKET_TIMEOUT: &str = "rest.client.socket-timeout-ms";
-/// How much of an error's body is read.
-const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Java's properties for these.
+const CONNECTION_TIMEOUT_KEY: &str = "rest.client.connection-timeout-ms";
+const SOCKET_TIMEOUT_KEY: &str = "rest.client.socket-timeout-ms";
 /// Namespaces below one another that a listing follows.
 const NAMESPACE_LEVELS_MAX: usize = 16;
 
+/// Properties that say who we are; where the server overrides one, we begin anew with it.
+const IDENTITY: [&str; 7] = ["uri", "token", "credential", "scope", "audience", "resource", "oauth2-server-uri"];
+/// Properties that name files here: a server has no say in what we read and send.
+const OURS: [&str; 2] = ["token-file", "ssl.cabundle"];
+
 pub struct Rest {
-    name: String,
-    http: reqwest::Client,
-    /// `<uri>/v1`, with the server's prefix where it has one.
-    root: String,
+    client: Arc<Client>,
     /// Between a namespace's levels in a path, already percent-encoded.
     separator: String,
     /// The server promises to answer a repeated `Idempotency-Key` with the first answer.
     idempotent: bool,
     trust_mirror: bool,
     storage: Storage,
-    /// What the server vended for a table last, so that loading it again keeps the connections.
-    vended: Mutex<HashMap<TableIdent, (HashMap<String, String>, Storage)>>,
-    /// Never to be seen in a message, though a server may echo them.
-    secrets: Vec<String>,
+    stores: Mutex<HashMap<TableIdent, TableStore>>,
 }
 
 impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rest").field("name", &self.name).field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("Rest").field("name", &self.client.name).field("root", &self.client.root).finish_non_exhaustive()
     }
+}
+
+/// What a file or a server says of the catalog.
+type Properties = BTreeMap<String, String>;
+
+fn said<'a>(properties: &'a Properties, key: &str) -> Option<&'a String> {
+    properties.get(key).filter(|value| !value.is_empty())
 }
 
 impl Rest {
     /// Asks the server for its configuration, whose overrides win over ours and ours over its defaults.
     pub async fn open(config: &config::Catalog) -> Result<Rest> {
         let refuse = |reason: String| Error::Refused(format!("catalog {}: {reason}", config.name));
+        let ours = &config.properties;
         let uri = super::required(config, "uri")?.trim_end_matches('/').to_owned();
-        let get = |key: &str| config.properties.get(key).filter(|value| !value.is_empty());
-        if get("token").is_none() && get("credential").is_some() {
-            return Err(refuse("OAuth2 (credential) is not supported yet; give a bearer token in token".to_owned()));
-        }
-        if get("rest.sigv4-enabled").is_some_and(|value| value == "true") {
+        if said(ours, "rest.sigv4-enabled").is_some_and(|value| value == "true") {
             return Err(refuse("rest.sigv4-enabled is not supported yet".to_owned()));
         }
-        let mut headers = HeaderMap::new();
-        headers.insert("x-iceberg-access-delegation", HeaderValue::from_static("vended-credentials"));
-        let mut secrets = Vec::new();
-        if let Some(token) = get("token") {
-            headers.insert(
-                reqwest::header::AUTHORIZATION,
-                secret_header(&format!("Bearer {token}"))
-                    .map_err(|()| refuse("token holds characters that a header cannot".to_owned()))?,
-            );
-            secrets.push(token.clone());
-        }
-        for (key, value) in &config.properties {
-            let Some(header) = key.strip_prefix("header.") else { continue };
-            let name = HeaderName::from_bytes(header.as_bytes())
-                .map_err(|_| refuse(format!("{key}: {header:?} is not the name of a header")))?;
-            let value_ =
-                secret_header(value).map_err(|()| refuse(format!("{key} holds characters that a header cannot")))?;
-            headers.insert(name, value_);
-            secrets.push(value.clone());
-        }
-        let timeout = match get(SOCKET_TIMEOUT) {
-            None => ANSWER_TIMEOUT,
-            Some(millis) => match millis.parse() {
-                Ok(millis) if millis > 0 => Duration::from_millis(millis),
-                _ => return Err(refuse(format!("{SOCKET_TIMEOUT} is {millis:?}, not a number of milliseconds"))),
-            },
+        let transport = transport(ours).map_err(refuse)?;
+        let mut secrets = Secrets::default();
+        remember(&mut secrets, ours);
+        let secrets = Arc::new(secrets);
+        let http = transport.client().map_err(refuse)?;
+        let headers = headers(ours).map_err(refuse)?;
+        let auth = Auth::new(&config.name, &http, &uri, &headers, |key| said(ours, key), &secrets).map_err(refuse)?;
+        let page_size = match said(ours, "rest-page-size").map(|size| size.parse()) {
+            None => None,
+            Some(Ok(size)) if size > 0 => Some(size),
+            Some(_) => return Err(refuse("rest-page-size is no number above 0".to_owned())),
         };
-        // Short values would black out ordinary words.
-        secrets.retain(|secret| secret.len() >= 6);
-        let http = reqwest::Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
-            .build()
-            .map_err(|error| refuse(format!("cannot make an HTTP client: {}", one_line(&error))))?;
-        let mut catalog = Rest {
+        let mut client = Client {
             name: config.name.clone(),
             http,
-            root: format!("{uri}/v1"),
-            separator: "%1F".to_owned(),
-            idempotent: false,
-            trust_mirror: super::trust_mirror(config)?,
-            storage: Storage::default(),
-            vended: Mutex::default(),
+            headers,
+            auth,
             secrets,
+            root: format!("{uri}/v1"),
+            offered: Offered::default(),
+            page_size,
+            known: AtomicBool::new(false),
         };
-        let warehouse = get("warehouse").map(|warehouse| format!("?warehouse={}", encode(warehouse)));
-        let path = format!("/config{}", warehouse.unwrap_or_default());
-        let server: ServerConfig = catalog.get(&path).await?;
-        let mut properties: BTreeMap<String, String> = settled(server.defaults);
-        properties.extend(config.properties.clone());
+        let query = said(ours, "warehouse").map(|warehouse| format!("?warehouse={}", encode(warehouse)));
+        let server: ServerConfig = client.get(&Call::config(&query.unwrap_or_default())).await?;
+        let mut properties: Properties = settled(server.defaults);
+        properties.extend(ours.clone());
         properties.extend(settled(server.overrides));
-        if let Some(uri) = properties.get("uri") {
-            catalog.root = format!("{}/v1", uri.trim_end_matches('/'));
+        for key in OURS {
+            match ours.get(key) {
+                Some(value) => properties.insert(key.to_owned(), value.clone()),
+                None => properties.remove(key),
+            };
         }
-        if let Some(prefix) = properties.get("prefix").map(|prefix| prefix.trim_matches('/')).filter(|p| !p.is_empty())
-        {
-            catalog.root = format!("{}/{prefix}", catalog.root);
-        }
-        if let Some(separator) = properties.get("namespace-separator").filter(|separator| !separator.is_empty()) {
+        client.offered = Offered::new(server.endpoints.unwrap_or_default());
+        client.configure(ours, &properties).map_err(refuse)?;
+        let separator = match said(&properties, "namespace-separator") {
+            None => "%1F".to_owned(),
             // Servers give it percent-encoded; a bare character means the same.
-            catalog.separator = if separator.starts_with('%') { separator.clone() } else { encode(separator) };
-        }
-        catalog.idempotent = server.idempotency_key_lifetime.is_some();
-        catalog.storage = Storage::new(properties);
-        Ok(catalog)
-    }
-
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.root))
-    }
-
-    async fn send(&self, request: RequestBuilder) -> std::result::Result<Bytes, Failure> {
-        let fail = |error: reqwest::Error| Failure {
-            status: None,
-            sent: !(error.is_connect() || error.is_builder()),
-            line: self.say(if error.is_timeout() { "no answer in time" } else { "no answer" }, &error.without_url()),
+            Some(separator) if separator.starts_with('%') => separator.clone(),
+            Some(separator) => encode(separator),
         };
-        let mut response = request.send().await.map_err(fail)?;
-        let status = response.status();
-        if status.is_success() {
-            return response.bytes().await.map_err(fail);
-        }
-        let mut body = BytesMut::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > ERROR_BYTES_MAX {
-                break;
-            }
-        }
-        let line = match serde_json::from_slice::<ErrorAnswer>(&body) {
-            Ok(ErrorAnswer { error: ErrorModel { message, r#type } }) => format!(
-                "{}{}",
-                r#type.map(|kind| format!(" {kind}")).unwrap_or_default(),
-                message.map(|message| format!(": {message}")).unwrap_or_default()
-            ),
-            Err(_) => format!(": {}", page_title(&String::from_utf8_lossy(&body))),
-        };
-        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let space = if line.starts_with(':') { "" } else { " " };
-        let line =
-            self.scrub(clip(format!("catalog {}: the server answered {}{space}{line}", self.name, status.as_u16())));
-        Err(Failure { status: Some(status), sent: true, line: line.trim_end_matches([':', ' ']).to_owned() })
-    }
-
-    fn say(&self, what: &str, error: &reqwest::Error) -> String {
-        self.scrub(format!("catalog {}: {what}: {}", self.name, one_line(error)))
-    }
-
-    fn scrub(&self, mut line: String) -> String {
-        for secret in &self.secrets {
-            line = line.replace(secret, "***");
-        }
-        line
-    }
-
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let body = self.send(self.request(Method::GET, path)).await.map_err(Failure::plain)?;
-        self.parse(&body).map_err(Error::Refused)
-    }
-
-    fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> std::result::Result<T, String> {
-        serde_json::from_slice(body)
-            .map_err(|error| self.scrub(format!("catalog {}: an answer that makes no sense: {error}", self.name)))
-    }
-
-    /// All pages of a listing.
-    async fn pages<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
-        let mut items = Vec::new();
-        // An empty token asks for pages; a server that has none ignores it.
-        let mut token = String::new();
-        loop {
-            let mark = if path.contains('?') { '&' } else { '?' };
-            let mut page: Page<T> = self.get(&format!("{path}{mark}pageToken={}", encode(&token))).await?;
-            items.append(&mut page.items);
-            match page.next {
-                Some(next) if !next.is_empty() && next != token => token = next,
-                _ => return Ok(items),
-            }
-        }
+        Ok(Rest {
+            client: Arc::new(client),
+            separator,
+            idempotent: server.idempotency_key_lifetime.is_some(),
+            trust_mirror: super::trust_mirror(config)?,
+            storage: Storage::new(properties),
+            stores: Mutex::default(),
+        })
     }
 
     fn namespace_path(&self, namespace: &NamespaceIdent) -> String {
@@ -228,37 +147,90 @@ impl Rest {
 
     /// The table as the server gave it, on the store that it vended.
     fn loaded(&self, ident: &TableIdent, loaded: LoadedTable) -> Result<Table> {
-        let mut overrides = metadata::overrides(&loaded.config.unwrap_or_default());
-        let location = loaded.metadata.location();
-        let credentials = loaded.storage_credentials.unwrap_or_default();
-        let best = credentials.iter().filter(|credential| location.starts_with(&credential.prefix));
-        if let Some(best) = best.max_by_key(|credential| credential.prefix.len()) {
-            overrides.extend(metadata::overrides(&best.config));
-        }
-        let storage = self.storage_for(ident, overrides);
-        metadata::table(ident, loaded.metadata, loaded.metadata_location, storage.file_io())
+        let given = Given::new(loaded.config, loaded.storage_credentials, &self.client.secrets);
+        let mut stores = self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let old = stores.remove(ident);
+        let store = TableStore::of(old, &self.storage, &self.client, ident, self.table_path(ident), given);
+        let file_io = store.storage().file_io();
+        stores.insert(ident.clone(), store);
+        drop(stores);
+        metadata::table(ident, loaded.metadata, loaded.metadata_location, file_io)
     }
+}
 
-    fn storage_for(&self, ident: &TableIdent, overrides: HashMap<String, String>) -> Storage {
-        if overrides.is_empty() {
-            return self.storage.clone();
+impl Client {
+    /// After the server said what it has to say.
+    fn configure(&mut self, ours: &Properties, all: &Properties) -> std::result::Result<(), String> {
+        let uri = said(all, "uri").ok_or("uri is missing")?.trim_end_matches('/');
+        self.root = format!("{uri}/v1");
+        if let Some(prefix) = said(all, "prefix").map(|prefix| prefix.trim_matches('/')).filter(|p| !p.is_empty()) {
+            self.root = format!("{}/{prefix}", self.root);
         }
-        let mut vended = self.vended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((known, storage)) = vended.get(ident)
-            && *known == overrides
-        {
-            return storage.clone();
+        self.headers = headers(all)?;
+        if IDENTITY.iter().any(|key| ours.get(*key) != all.get(*key)) {
+            for key in IDENTITY.iter().filter(|key| SECRET.contains(*key)) {
+                said(all, key).into_iter().for_each(|secret| self.secrets.learn(secret));
+            }
+            self.auth = Auth::new(&self.name, &self.http, uri, &self.headers, |key| said(all, key), &self.secrets)?;
         }
-        let storage = self.storage.with(&overrides);
-        vended.insert(ident.clone(), (overrides, storage.clone()));
-        storage
+        Ok(())
     }
+}
+
+/// Properties whose values nobody may see, beside `header.*`.
+const SECRET: [&str; 6] =
+    ["token", "credential", "rest.secret-access-key", "rest.session-token", "s3.secret-access-key", "s3.session-token"];
+
+fn remember(secrets: &mut Secrets, properties: &Properties) {
+    for (key, value) in properties {
+        match key.as_str() {
+            "credential" => {
+                secrets.add(value);
+                secrets.add(value.split_once(':').map_or(value, |(_, secret)| secret));
+            }
+            key if SECRET.contains(&key) || key.starts_with("header.") => secrets.add(value),
+            _ => {}
+        }
+    }
+}
+
+fn headers(properties: &Properties) -> std::result::Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-iceberg-access-delegation", HeaderValue::from_static("vended-credentials"));
+    for (key, value) in properties {
+        let Some(header) = key.strip_prefix("header.") else { continue };
+        let name = HeaderName::from_bytes(header.as_bytes())
+            .map_err(|_| format!("{key}: {header:?} is not the name of a header"))?;
+        let value = secret_header(value).map_err(|()| format!("{key} holds characters that a header cannot"))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn transport(properties: &Properties) -> std::result::Result<Transport, String> {
+    let millis = |key: &str, default: Duration| match said(properties, key).map(|millis| (millis, millis.parse())) {
+        None => Ok(default),
+        Some((_, Ok(millis))) if millis > 0 => Ok(Duration::from_millis(millis)),
+        Some((millis, _)) => Err(format!("{key} is {millis:?}, not a number of milliseconds")),
+    };
+    let authorities = match said(properties, "ssl.cabundle") {
+        None => None,
+        Some(path) => Some(
+            std::fs::read(path)
+                .map_err(|error| format!("ssl.cabundle {path} cannot be read: {}", config::plain(&error)))?,
+        ),
+    };
+    Ok(Transport {
+        connect_timeout: millis(CONNECTION_TIMEOUT_KEY, CONNECT_TIMEOUT)?,
+        answer_timeout: millis(SOCKET_TIMEOUT_KEY, ANSWER_TIMEOUT)?,
+        authorities,
+    })
 }
 
 #[async_trait]
 impl Catalog for Rest {
     fn name(&self) -> &str {
-        &self.name
+        &self.client.name
     }
 
     fn trust_mirror(&self) -> bool {
@@ -267,8 +239,8 @@ impl Catalog for Rest {
 
     async fn create_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         let body = json!({ "namespace": namespace.as_ref(), "properties": {} });
-        let request = self.request(Method::POST, "/namespaces").json(&body);
-        self.send(request).await.map_err(|failure| failure.create().at(format_args!("namespace {namespace}")))?;
+        let call = Call::new(Endpoint::CreateNamespace, "/namespaces").json(&body)?;
+        self.client.send(&call).await.map_err(|failure| failure.create().at(format_args!("namespace {namespace}")))?;
         Ok(())
     }
 
@@ -280,7 +252,7 @@ impl Catalog for Rest {
                 None => "/namespaces".to_owned(),
                 Some(parent) => format!("/namespaces?parent={}", self.namespace_path(parent)),
             };
-            let children: Vec<Vec<String>> = match self.pages(&path).await {
+            let children: Vec<Vec<String>> = match self.client.pages(Endpoint::ListNamespaces, &path).await {
                 Ok(children) => children,
                 // Servers with one level only refuse the question; a namespace may be dropped meanwhile.
                 Err(Error::Refused(_) | Error::NotFound(_)) if parent.is_some() => continue,
@@ -302,15 +274,15 @@ impl Catalog for Rest {
 
     async fn tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>> {
         let path = format!("/namespaces/{}/tables", self.namespace_path(namespace));
-        let mut tables: Vec<TableIdent> =
-            self.pages(&path).await.map_err(|error| error.at(format_args!("namespace {namespace}")))?;
+        let listed = self.client.pages(Endpoint::ListTables, &path).await;
+        let mut tables: Vec<TableIdent> = listed.map_err(|error| error.at(format_args!("namespace {namespace}")))?;
         tables.sort();
         Ok(tables)
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Table> {
-        let loaded: LoadedTable =
-            self.get(&self.table_path(ident)).await.map_err(|error| error.at(format_args!("table {ident}")))?;
+        let call = Call::new(Endpoint::LoadTable, self.table_path(ident));
+        let loaded = self.client.get(&call).await.map_err(|error| error.at(format_args!("table {ident}")))?;
         self.loaded(ident, loaded)
     }
 
@@ -327,10 +299,9 @@ impl Catalog for Rest {
         if !creation.sort_order.fields.is_empty() {
             body["write-order"] = json!(creation.sort_order);
         }
-        let request = self.request(Method::POST, &path).json(&body);
         let at = |failure: Failure| failure.create().at(format_args!("table {ident}"));
-        let answer = self.send(request).await.map_err(at)?;
-        self.loaded(ident, self.parse(&answer).map_err(Error::Unknown)?)
+        let answer = self.client.send(&Call::new(Endpoint::CreateTable, path).json(&body)?).await.map_err(at)?;
+        self.loaded(ident, self.client.parse(&answer).map_err(Error::Unknown)?)
     }
 
     async fn commit(
@@ -340,23 +311,25 @@ impl Catalog for Rest {
         updates: Vec<TableUpdate>,
     ) -> Result<Table> {
         let ident = base.identifier();
-        let mut request = self.request(Method::POST, &self.table_path(ident));
-        if self.idempotent {
-            request = request.header("Idempotency-Key", idempotency::key(base, &updates).to_string());
-        }
+        let key = self.idempotent.then(|| idempotency::key(base, &updates).to_string());
         let updates = with_spec_ids(base, updates);
-        let request = request.json(&json!({ "identifier": ident, "requirements": requirements, "updates": updates }));
+        let body = json!({ "identifier": ident, "requirements": requirements, "updates": updates });
+        let mut call = Call::new(Endpoint::UpdateTable, self.table_path(ident)).json(&body)?;
+        if let Some(key) = key {
+            call = call.header("idempotency-key", &key);
+        }
         let at = |failure: Failure| failure.commit().at(format_args!("table {ident}"));
-        let answer = self.send(request).await.map_err(at)?;
-        let table: CommittedTable = self.parse(&answer).map_err(Error::Unknown)?;
+        let answer = self.client.send(&call).await.map_err(at)?;
+        let table: CommittedTable = self.client.parse(&answer).map_err(Error::Unknown)?;
         metadata::table(ident, table.metadata, Some(table.metadata_location), base.file_io().clone())
             .map_err(|error| Error::Unknown(error.to_string()))
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
         let path = format!("{}?purgeRequested=false", self.table_path(ident));
-        let request = self.request(Method::DELETE, &path);
-        self.send(request).await.map_err(|failure| failure.plain().at(format_args!("table {ident}")))?;
+        let sent = self.client.send(&Call::new(Endpoint::DropTable, path)).await;
+        sent.map_err(|failure| failure.plain().at(format_args!("table {ident}")))?;
+        self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
         Ok(())
     }
 }

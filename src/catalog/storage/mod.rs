@@ -11,6 +11,7 @@ mod local;
 mod location;
 mod object;
 mod s3;
+mod vended;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -34,6 +35,7 @@ use self::failure::{store_error, usage_error};
 
 pub use azure::Container;
 pub use location::{Bucket, Location, join};
+pub use vended::{Grant, Vending};
 
 const DELETES_IN_FLIGHT: usize = 16;
 
@@ -60,7 +62,10 @@ pub struct Storage {
 struct Inner {
     /// `s3.*`, `gcs.*`, `adls.*` and whatever else the catalog's file holds.
     properties: BTreeMap<String, String>,
-    buckets: Mutex<HashMap<Bucket, Arc<dyn ObjectStore>>>,
+    /// Who vends keys for parts of them, which win over the properties'.
+    vending: Option<Arc<dyn Vending>>,
+    /// By bucket, and by the prefix that keys were vended for.
+    buckets: Mutex<HashMap<(Bucket, Option<String>), Arc<dyn ObjectStore>>>,
 }
 
 impl fmt::Debug for Storage {
@@ -71,7 +76,13 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub fn new(properties: BTreeMap<String, String>) -> Storage {
-        Storage { inner: Arc::new(Inner { properties, buckets: Mutex::default() }) }
+        Storage { inner: Arc::new(Inner { properties, vending: None, buckets: Mutex::default() }) }
+    }
+
+    /// The same stores, with keys that are vended.
+    pub fn vended(&self, vending: Arc<dyn Vending>) -> Storage {
+        let properties = self.inner.properties.clone();
+        Storage { inner: Arc::new(Inner { properties, vending: Some(vending), buckets: Mutex::default() }) }
     }
 
     /// The same stores with some properties replaced: what a catalog vends for one table. Connections are shared only
@@ -95,7 +106,7 @@ impl Storage {
         match locate(prefix)? {
             Location::Local(path) => Ok(local::list(path, prefix.trim_end_matches('/').to_owned())),
             Location::Object { bucket, key } => {
-                let store = self.bucket(&bucket)?;
+                let store = self.bucket(prefix, &bucket)?;
                 let root = prefix.trim_end_matches('/').strip_suffix(key.trim_end_matches('/')).unwrap_or(prefix);
                 let (root, prefix) = (root.trim_end_matches('/').to_owned(), prefix.to_owned());
                 let entries = store.list(Some(&object_path(&prefix, &key)?));
@@ -111,23 +122,30 @@ impl Storage {
         }
     }
 
-    fn bucket(&self, bucket: &Bucket) -> iceberg::Result<Arc<dyn ObjectStore>> {
+    fn bucket(&self, location: &str, bucket: &Bucket) -> iceberg::Result<Arc<dyn ObjectStore>> {
+        let vending = self.inner.vending.as_ref();
+        let granted = vending.and_then(|vending| Some((vending, best(&vending.last(), location)?.clone())));
+        let name = (bucket.clone(), granted.as_ref().map(|(_, grant)| grant.prefix.clone()));
         let mut buckets = self.inner.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(store) = buckets.get(bucket) {
+        if let Some(store) = buckets.get(&name) {
             return Ok(store.clone());
         }
-        let properties = &self.inner.properties;
+        let mut properties = self.inner.properties.clone();
+        let keys = granted.and_then(|(vending, grant)| {
+            properties.extend(grant.properties.clone());
+            Keys::new(vending.clone(), &grant, bucket, location)
+        });
         let store = match bucket {
-            Bucket::S3(name) => s3::open(name, properties, None)?,
-            Bucket::Gcs(name) => gcs::open(name, properties, None)?,
-            Bucket::Azure(container) => azure::open(container, properties, None)?,
+            Bucket::S3(name) => s3::open(name, &properties, keys.map(|keys| Arc::new(keys) as _))?,
+            Bucket::Gcs(name) => gcs::open(name, &properties, keys.map(|keys| Arc::new(Token(keys)) as _))?,
+            Bucket::Azure(container) => azure::open(container, &properties, keys.map(|keys| Arc::new(Sas(keys)) as _))?,
         };
-        buckets.insert(bucket.clone(), store.clone());
+        buckets.insert(name, store.clone());
         Ok(store)
     }
 
     fn object(&self, location: &str, bucket: &Bucket, key: &str) -> iceberg::Result<(Arc<dyn ObjectStore>, Path)> {
-        Ok((self.bucket(bucket)?, object_path(location, key)?))
+        Ok((self.bucket(location, bucket)?, object_path(location, key)?))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod corpus;
 pub mod engines;
 pub mod gcs;
 pub mod hostile;
+pub mod http;
 pub mod json;
 pub mod lake;
 pub mod needs;

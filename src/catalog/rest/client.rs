@@ -1,0 +1,237 @@
+//! The conversation with a server: requests under our identity, each sent once, and what came of them.
+//!
+//! The one request that is sent again is one that was refused with 401 (or the protocol's 419): the server has done
+//! nothing, and there is a newer token to show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::{self, Failure, Page};
+use super::auth::{Auth, Shown};
+use super::encode;
+use super::endpoints::{Endpoint, Offered};
+use super::secrets::Secrets;
+use crate::catalog::error::{clip, one_line};
+use crate::catalog::{Error, Result};
+
+/// Redirects within a server that are followed, one after the other.
+const REDIRECTS_MAX: usize = 5;
+
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) http: reqwest::Client,
+    pub(super) headers: HeaderMap,
+    pub(super) auth: Auth,
+    pub(super) secrets: Arc<Secrets>,
+    /// `<uri>/v1`, with the server's prefix where it has one.
+    pub(super) root: String,
+    pub(super) offered: Offered,
+    /// How many entries a page of a listing shall have; none: the server decides whether there are pages.
+    pub(super) page_size: Option<u32>,
+    /// The catalog has taken our word before, so that a refusal may be a passing one.
+    pub(super) known: std::sync::atomic::AtomicBool,
+}
+
+/// A request, ready to be sent, and sent again.
+pub(super) struct Call {
+    endpoint: Option<Endpoint>,
+    method: Method,
+    path: String,
+    body: Option<Bytes>,
+    headers: HeaderMap,
+}
+
+impl Call {
+    pub(super) fn new(endpoint: Endpoint, path: impl Into<String>) -> Call {
+        let method = match endpoint.text().split(' ').next() {
+            Some("POST") => Method::POST,
+            Some("DELETE") => Method::DELETE,
+            _ => Method::GET,
+        };
+        Call { endpoint: Some(endpoint), method, path: path.into(), body: None, headers: HeaderMap::new() }
+    }
+
+    /// `/v1/config`, which every server has.
+    pub(super) fn config(query: &str) -> Call {
+        let path = format!("/config{query}");
+        Call { endpoint: None, method: Method::GET, path, body: None, headers: HeaderMap::new() }
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Result<Call> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::Refused(format!("a request as JSON: {error}")))?;
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.body = Some(body.into());
+        Ok(self)
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Call {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+        self
+    }
+}
+
+/// How the HTTP client is set up.
+pub(super) struct Transport {
+    pub(super) connect_timeout: Duration,
+    pub(super) answer_timeout: Duration,
+    /// PEM certificates that are trusted beside the usual ones.
+    pub(super) authorities: Option<Vec<u8>>,
+}
+
+impl Transport {
+    pub(super) fn client(&self) -> std::result::Result<reqwest::Client, String> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.connect_timeout)
+            .timeout(self.answer_timeout)
+            .redirect(Policy::custom(redirect));
+        if let Some(pem) = &self.authorities {
+            let authorities = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| format!("ssl.cabundle holds no PEM certificates: {}", one_line(&error)))?;
+            if authorities.is_empty() {
+                return Err("ssl.cabundle holds no PEM certificates".to_owned());
+            }
+            for authority in authorities {
+                builder = builder.add_root_certificate(authority);
+            }
+        }
+        builder.build().map_err(|error| format!("cannot make an HTTP client: {}", one_line(&error)))
+    }
+}
+
+/// Only redirects that keep the method and stay on the host: after the others a commit would have become a question,
+/// and its answer would look like a commit's.
+fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let keeps = matches!(attempt.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    let from = attempt.previous().last();
+    let stays = from.is_some_and(|from| {
+        let upgraded = from.scheme() == "http" && attempt.url().scheme() == "https";
+        from.host() == attempt.url().host() && (from.origin() == attempt.url().origin() || upgraded)
+    });
+    match keeps && stays && attempt.previous().len() <= REDIRECTS_MAX {
+        true => attempt.follow(),
+        false => attempt.stop(),
+    }
+}
+
+impl Client {
+    pub(super) async fn send(&self, call: &Call) -> std::result::Result<Bytes, Failure> {
+        use std::sync::atomic::Ordering;
+        if let Some(endpoint) = call.endpoint.filter(|endpoint| !self.offered.has(*endpoint)) {
+            let line = format!("catalog {}: the server does not offer {}", self.name, endpoint.text());
+            return Err(Failure::refused(line));
+        }
+        let (shown, answer) = self.once(call).await?;
+        let mut answer = answer;
+        if answer.as_ref().is_err_and(Failure::is_unauthorized) && self.auth.renew(&shown).await {
+            (_, answer) = self.once(call).await?;
+        }
+        match answer {
+            Ok(body) => {
+                self.known.store(true, Ordering::Relaxed);
+                Ok(body)
+            }
+            Err(mut failure) => {
+                if failure.is_unauthorized() {
+                    // What was good enough before may be so again: a key server that is away, a late rotation.
+                    failure.heals = self.auth.renews() && self.known.load(Ordering::Relaxed);
+                    failure.line = format!("{}; {} (catalogs/{}.toml)", failure.line, self.auth.remedy(), self.name);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn once(&self, call: &Call) -> std::result::Result<(Shown, std::result::Result<Bytes, Failure>), Failure> {
+        let mut headers = self.headers.clone();
+        headers.extend(call.headers.clone());
+        let shown = self.auth.authorize(&mut headers).await?;
+        let mut request =
+            self.http.request(call.method.clone(), format!("{}{}", self.root, call.path)).headers(headers);
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        let request =
+            request.build().map_err(|error| Failure::refused(self.say("no request", &error.without_url())))?;
+        Ok((shown, self.exchange(request).await))
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> std::result::Result<Bytes, Failure> {
+        let fail = |error: reqwest::Error| {
+            let what = if error.is_timeout() { "no answer in time" } else { "no answer" };
+            Failure {
+                status: None,
+                sent: !(error.is_connect() || error.is_builder()),
+                heals: false,
+                line: self.say(what, &error.without_url()),
+            }
+        };
+        let response = self.http.execute(request).await.map_err(fail)?;
+        let status = response.status();
+        if status.is_success() {
+            return response.bytes().await.map_err(fail);
+        }
+        let moved = response.headers().get("location").and_then(|to| to.to_str().ok()).map(|to| format!(" to {to}"));
+        let said = match status.is_redirection() {
+            true => format!(": a redirect{} that is not followed", moved.unwrap_or_default()),
+            false => answer::told(&answer::limited(response).await),
+        };
+        let line = clip(format!("catalog {}: the server answered {}{said}", self.name, status.as_u16()));
+        Err(Failure { status: Some(status), sent: true, heals: false, line: self.secrets.hide(line) })
+    }
+
+    fn say(&self, what: &str, error: &reqwest::Error) -> String {
+        let line = one_line(error);
+        let remedy = match line.contains("UnknownIssuer") {
+            true => "; name the PEM file of the authority that issued it in ssl.cabundle",
+            false => "",
+        };
+        self.secrets.hide(format!("catalog {}: {what}: {line}{remedy}", self.name))
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+        let body = self.send(call).await.map_err(Failure::plain)?;
+        self.parse(&body).map_err(Error::Refused)
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> std::result::Result<T, String> {
+        serde_json::from_slice(body).map_err(|error| {
+            self.secrets.hide(format!("catalog {}: an answer that makes no sense: {error}", self.name))
+        })
+    }
+
+    /// All of a listing, in however many pages it comes.
+    pub(super) async fn pages<T: DeserializeOwned>(&self, endpoint: Endpoint, path: &str) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        // Pages are asked for with an empty token.
+        let mut token = self.page_size.map(|_| String::new());
+        loop {
+            let mut path = path.to_owned();
+            let mut query = |key: &str, value: &str| {
+                path.push(if path.contains('?') { '&' } else { '?' });
+                path.push_str(&format!("{key}={}", encode(value)));
+            };
+            if let Some(token) = &token {
+                query("pageToken", token);
+            }
+            if let Some(size) = self.page_size {
+                query("pageSize", &size.to_string());
+            }
+            let mut page: Page<T> = self.get(&Call::new(endpoint, path)).await?;
+            items.append(&mut page.items);
+            match page.next {
+                Some(next) if !next.is_empty() && Some(&next) != token.as_ref() => token = Some(next),
+                _ => return Ok(items),
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What a server offers: the `endpoints` of its configuration.
+
+use std::collections::HashSet;
+
+/// The requests that we can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    ListNamespaces,
+    CreateNamespace,
+    ListTables,
+    CreateTable,
+    LoadTable,
+    UpdateTable,
+    DropTable,
+    Credentials,
+}
+
+impl Endpoint {
+    /// As servers list it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Endpoint::ListNamespaces => "GET /v1/{prefix}/namespaces",
+            Endpoint::CreateNamespace => "POST /v1/{prefix}/namespaces",
+            Endpoint::ListTables => "GET /v1/{prefix}/namespaces/{namespace}/tables",
+            Endpoint::CreateTable => "POST /v1/{prefix}/namespaces/{namespace}/tables",
+            Endpoint::LoadTable => "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+            Endpoint::UpdateTable => "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+            Endpoint::DropTable => "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+            Endpoint::Credentials => "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
+        }
+    }
+}
+
+/// A server that lists nothing is one from before there were lists.
+#[derive(Debug, Default)]
+pub(super) struct Offered(HashSet<String>);
+
+impl Offered {
+    pub(super) fn new(listed: Vec<String>) -> Offered {
+        Offered(listed.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+    }
+
+    pub(super) fn has(&self, endpoint: Endpoint) -> bool {
+        match self.0.is_empty() {
+            true => endpoint != Endpoint::Credentials,
+            false => self.0.contains(endpoint.text()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_not_there() {
+        let old = Offered::new(Vec::new());
+        assert!(old.has(Endpoint::UpdateTable) && !old.has(Endpoint::Credentials));
+        let listed = Offered::new(vec!["GET  /v1/{prefix}/namespaces".to_owned()]);
+        assert!(listed.has(Endpoint::ListNamespaces) && !listed.has(Endpoint::CreateNamespace));
+    }
+}
