@@ -102,6 +102,14 @@ impl Failure {
         self.sent && self.status.is_some_and(|status| matches!(status.as_u16(), 401 | 419))
     }
 
+    /// AWS says that the keys were good once.
+    pub(super) fn keys_are_old(&self) -> bool {
+        const WORDS: [&str; 3] =
+            ["ExpiredToken", "security token included in the request is expired", "RequestExpired"];
+        let refused = self.status.is_some_and(|status| matches!(status.as_u16(), 400 | 403));
+        self.sent && refused && WORDS.iter().any(|word| self.line.contains(word))
+    }
+
     /// For requests that change nothing, or may be repeated.
     pub(super) fn plain(self) -> Error {
         match self.status {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use super::auth::{Auth, Shown};
 use super::encode;
 use super::endpoints::{Endpoint, Offered};
 use super::secrets::Secrets;
+use crate::catalog::aws::Signer;
 use crate::catalog::error::{clip, one_line};
 use crate::catalog::{Error, Result};
 
@@ -29,6 +30,8 @@ pub(super) struct Client {
     pub(super) http: reqwest::Client,
     pub(super) headers: HeaderMap,
     pub(super) auth: Auth,
+    /// Signs every request (SigV4).
+    pub(super) signer: Option<Signer>,
     pub(super) secrets: Arc<Secrets>,
     /// `<uri>/v1`, with the server's prefix where it has one.
     pub(super) root: String,
@@ -132,7 +135,15 @@ impl Client {
         }
         let (shown, answer) = self.once(call).await?;
         let mut answer = answer;
-        if answer.as_ref().is_err_and(Failure::is_unauthorized) && self.auth.renew(&shown).await {
+        let again = match &answer {
+            Err(failure) if failure.is_unauthorized() => self.auth.renew(&shown).await,
+            Err(failure) if failure.keys_are_old() => match &self.signer {
+                Some(signer) => signer.renew().await,
+                None => false,
+            },
+            _ => false,
+        };
+        if again {
             (_, answer) = self.once(call).await?;
         }
         match answer {
@@ -160,9 +171,30 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        let request =
-            request.build().map_err(|error| Failure::refused(self.say("no request", &error.without_url())))?;
+        let request = request.build();
+        let mut request = request.map_err(|error| Failure::refused(self.say("no request", &error.without_url())))?;
+        if let Some(signer) = &self.signer {
+            self.sign(signer, &mut request).await?;
+        }
         Ok((shown, self.exchange(request).await))
+    }
+
+    /// Where a token is shown too, it makes room for the signature as Java's client has it.
+    async fn sign(&self, signer: &Signer, request: &mut reqwest::Request) -> std::result::Result<(), Failure> {
+        if let Some(token) = request.headers_mut().remove(AUTHORIZATION) {
+            request.headers_mut().insert("original-authorization", token);
+        }
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+        let signed = signer.sign(request.method(), request.url(), request.headers(), body).await;
+        let signed = signed.map_err(|error| {
+            let line = |line: String| self.secrets.hide(format!("catalog {}: {line}", self.name));
+            match error {
+                Error::Unavailable(why) => Failure::unsent(line(why)),
+                error => Failure::refused(line(error.to_string())),
+            }
+        })?;
+        request.headers_mut().extend(signed);
+        Ok(())
     }
 
     async fn exchange(&self, request: reqwest::Request) -> std::result::Result<Bytes, Failure> {

@@ -34,6 +34,7 @@ use self::client::{Call, Client, Transport};
 use self::endpoints::{Endpoint, Offered};
 use self::secrets::Secrets;
 use self::vended::{Given, TableStore};
+use super::aws::{self, Credentials, Signer};
 use super::storage::Storage;
 use super::{Catalog, Creation, Error, Result, metadata};
 use crate::config;
@@ -82,9 +83,6 @@ impl Rest {
         let refuse = |reason: String| Error::Refused(format!("catalog {}: {reason}", config.name));
         let ours = &config.properties;
         let uri = super::required(config, "uri")?.trim_end_matches('/').to_owned();
-        if said(ours, "rest.sigv4-enabled").is_some_and(|value| value == "true") {
-            return Err(refuse("rest.sigv4-enabled is not supported yet".to_owned()));
-        }
         let transport = transport(ours).map_err(refuse)?;
         let mut secrets = Secrets::default();
         remember(&mut secrets, ours);
@@ -102,6 +100,7 @@ impl Rest {
             http,
             headers,
             auth,
+            signer: signer(ours).await.map_err(refuse)?,
             secrets,
             root: format!("{uri}/v1"),
             offered: Offered::default(),
@@ -121,6 +120,9 @@ impl Rest {
         }
         client.offered = Offered::new(server.endpoints.unwrap_or_default());
         client.configure(ours, &properties).map_err(refuse)?;
+        if ours.iter().filter(|(key, _)| is_signing(key)).ne(properties.iter().filter(|(key, _)| is_signing(key))) {
+            client.signer = signer(&properties).await.map_err(refuse)?;
+        }
         let separator = match said(&properties, "namespace-separator") {
             None => "%1F".to_owned(),
             // Servers give it percent-encoded; a bare character means the same.
@@ -175,6 +177,27 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Java's default.
+const SIGNING_NAME: &str = "execute-api";
+
+/// Who signs requests, if they are to be.
+async fn signer(properties: &Properties) -> std::result::Result<Option<Signer>, String> {
+    if said(properties, "rest.sigv4-enabled").is_none_or(|value| value != "true") {
+        return Ok(None);
+    }
+    let region = match said(properties, "rest.signing-region") {
+        Some(region) => Some(region.clone()),
+        None => aws::region("rest", properties).await,
+    };
+    let region = region.ok_or("requests are to be signed, but for which region? set rest.signing-region")?;
+    let name = said(properties, "rest.signing-name").map_or(SIGNING_NAME, String::as_str);
+    Ok(Some(Signer::new(Credentials::new("rest", properties), name, &region)))
+}
+
+fn is_signing(key: &str) -> bool {
+    ["rest.", "client."].iter().any(|start| key.starts_with(start))
 }
 
 /// Properties whose values nobody may see, beside `header.*`.
