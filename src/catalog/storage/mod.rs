@@ -32,6 +32,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use self::failure::{store_error, usage_error};
+use self::vended::{Keys, Sas, Token, best};
 
 pub use azure::Container;
 pub use location::{Bucket, Location, join};
