@@ -415,7 +415,7 @@ fn catalogs_that_are_wrong() {
             "catalogs/c.toml:3: glue.endpoint must be an address …",
             "catalogs/c.toml:4: glue.skip-archive must be \"true\" or \"false\"",
             "catalogs/c.toml:5: unknown key glue.regoin; did you mean `glue.region`?",
-            "catalogs/c.toml:6: unknown key uri; …",
+            "catalogs/c.toml:6: uri is a key of catalogs of type \"rest\"; remove it",
             "catalogs/c.toml:7: s3.sse.type must be one of none, s3, kms, dsse-kms, custom",
         ],
     );

@@ -40,10 +40,11 @@ impl Secrets {
 
     pub(super) fn hide(&self, mut line: String) -> String {
         let passing = self.passing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for secret in self.fixed.iter().chain(passing.iter()) {
-            if line.contains(secret.as_str()) {
-                line = line.replace(secret, "***");
-            }
+        let mut found: Vec<&String> = self.fixed.iter().chain(passing.iter()).filter(|s| line.contains(*s)).collect();
+        // A longer one first: what is left of it behind a shorter one that it begins with would be seen.
+        found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in found {
+            line = line.replace(secret.as_str(), "***");
         }
         line
     }
