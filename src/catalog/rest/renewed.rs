@@ -162,7 +162,9 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(650)).await;
         // Two thirds of its life are over.
         let complaints = AtomicU32::new(0);
-        let complain = |_: &&str| drop(complaints.fetch_add(1, Ordering::SeqCst));
+        let complain = |_: &&str| {
+            complaints.fetch_add(1, Ordering::SeqCst);
+        };
         assert_eq!(renewed.get(async { Err("down") }, complain).await, Ok((1, "old")));
         assert_eq!(complaints.load(Ordering::SeqCst), 1);
         tokio::time::sleep(Duration::from_millis(260)).await;
