@@ -100,6 +100,8 @@ const REFUSALS: &[Refusal] = &[
             "InvalidToken",
             "InvalidSecurity",
             "AuthenticationFailed",
+            // versitygw's word for a key that it does not know.
+            "XAdminUserNotFound",
         ],
         passes: false,
         remedy: "the store does not accept these credentials: check the keys, and the region or account that they are for",
