@@ -26,7 +26,8 @@ pub enum Event {
     /// but not read; no answer at all leaves all of them so.
     Assigned { partitions: Vec<i32>, start: oneshot::Sender<BTreeMap<i32, i64>> },
     /// The partitions go to another member once `done` is answered; flush them or drop them first. The wait is
-    /// bounded ([`super::handle::REVOKE_WAIT`]). With `lost` they may already be read by another member.
+    /// bounded ([`super::handle::REVOKE_WAIT`]), and ends early for a loop that is stalled ([`Stall`]). With `lost` they
+    /// may already be read by another member.
     Revoked { partitions: Vec<i32>, lost: bool, done: oneshot::Sender<()> },
     /// Records of one partition. `range.from` is the previous batch's `range.to` (or the start offset, or the
     /// [`Event::End`]'s offset that came between), `range.to` is the last record's offset + 1.
@@ -47,11 +48,41 @@ pub enum Event {
 pub struct Events {
     receiver: mpsc::Receiver<Event>,
     inbox: Arc<Inbox>,
+    topic: usize,
+}
+
+/// By which a topic's loop says that it waits for something that is down, so that a rebalance need not wait for it.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    inbox: Arc<Inbox>,
+    topic: usize,
+}
+
+impl Stall {
+    /// It waits until the value is dropped.
+    pub fn hold(&self) -> Stalled {
+        self.inbox.set_stalled(self.topic, true);
+        Stalled(self.clone())
+    }
+}
+
+/// See [`Stall::hold`].
+#[derive(Debug)]
+pub struct Stalled(Stall);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.0.inbox.set_stalled(self.0.topic, false);
+    }
 }
 
 impl Events {
-    pub(super) fn new(receiver: mpsc::Receiver<Event>, inbox: Arc<Inbox>) -> Self {
-        Events { receiver, inbox }
+    pub(super) fn new(receiver: mpsc::Receiver<Event>, inbox: Arc<Inbox>, topic: usize) -> Self {
+        Events { receiver, inbox, topic }
+    }
+
+    pub fn stall(&self) -> Stall {
+        Stall { inbox: self.inbox.clone(), topic: self.topic }
     }
 
     /// The next event; `None` after the source was shut down or the topic halted. Cancel safe.

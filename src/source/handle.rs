@@ -16,14 +16,17 @@ use super::admin::Admin;
 use super::budget::Budget;
 use super::event::{Events, TopicSubscription};
 use super::inbox::{Command, Inbox};
-use super::native::{Client, Offsets, Queue};
+use super::native::{Client, NativeError, Queue};
 use super::properties::{self, FetchLimits};
+use super::seat::Seat;
 use super::topic::Topic;
 use super::worker::{Reports, Worker};
 
 /// How long a loop may take to flush revoked partitions. While it does, no partition of the consumer is read; it
-/// stays well below the group's rebalance time-out (`max.poll.interval.ms`, five minutes).
+/// stays well below the group's rebalance time-out (`max.poll.interval.ms`, a minute).
 pub const REVOKE_WAIT: Duration = Duration::from_secs(30);
+/// How long it may take if it waits for something that is down; the ledger fences what it still holds.
+pub(super) const STALLED_WAIT: Duration = Duration::from_secs(1);
 /// Events that may wait for a topic's loop.
 const EVENTS_MAX: usize = 16;
 
@@ -40,7 +43,8 @@ pub struct Source {
 #[derive(Debug)]
 struct Member {
     inbox: Arc<Inbox>,
-    client: Arc<Client>,
+    /// Its static id, if it has one.
+    instance_id: Option<String>,
 }
 
 impl Source {
@@ -83,17 +87,20 @@ impl Source {
         admin: &Admin,
     ) -> Result<Vec<Events>> {
         let inbox = Arc::new(Inbox::new(names.len() + 1));
+        let seat = match &kafka.instance_id {
+            Some(_) => None,
+            None => Seat::take(&kafka.group_id, &kafka.bootstrap_servers, names),
+        };
         // Two members need two instance ids.
-        let instance_id = kafka.instance_id.as_ref().map(|id| match isolation {
+        let given = kafka.instance_id.as_ref().map(|id| match isolation {
             Isolation::ReadCommitted => id.clone(),
             Isolation::ReadUncommitted => format!("{id}-uncommitted"),
         });
+        let instance_id = given.or_else(|| seat.as_ref().map(|seat| seat.id.clone()));
+        tracing::debug!(group = kafka.group_id, instance_id, "joining");
         let entries = properties::consumer(kafka, instance_id.as_deref(), isolation, limits);
-        let failed =
-            |error: super::native::NativeError| Error::halt(format!("cannot start the Kafka consumer: {error}"));
-        let client = Arc::new(Client::new(&entries, Some(inbox.clone())).map_err(failed)?);
-        let mut group = Queue::of_consumer(&client);
-        group.watch(inbox.clone(), names.len());
+        let failed = |error: NativeError| Error::halt(format!("cannot start the Kafka consumer: {error}"));
+        let (client, group) = connect(&entries, &inbox, names.len()).map_err(failed)?;
         budget.wake_on_release(&inbox);
 
         let (mut topics, mut streams) = (Vec::new(), Vec::new());
@@ -102,7 +109,7 @@ impl Source {
             let mut queue = Queue::new(&client);
             queue.watch(inbox.clone(), number);
             topics.push(Topic::new(name, queue, sender, budget.account()));
-            streams.push(Events::new(receiver, inbox.clone()));
+            streams.push(Events::new(receiver, inbox.clone(), number));
             self.topics.insert(name.clone(), (self.members.len(), number));
         }
         client.subscribe(names.iter().map(String::as_str)).map_err(failed)?;
@@ -118,12 +125,14 @@ impl Source {
             reports: Reports::default(),
             metrics: self.metrics.clone(),
             generation: 0,
+            seat,
+            dynamic: properties::consumer(kafka, None, isolation, limits),
         };
         thread::Builder::new()
             .name("kafka-poll".into())
             .spawn(move || worker.run())
             .map_err(|error| Error::halt("cannot start the Kafka poll thread").caused_by(error))?;
-        self.members.push(Member { inbox, client });
+        self.members.push(Member { inbox, instance_id });
         Ok(streams)
     }
 
@@ -161,18 +170,18 @@ impl Source {
         let inbox = &self.members[member].inbox;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         inbox.push(Command::Reopen { topic: number, sender });
-        Some(Events::new(receiver, inbox.clone()))
+        Some(Events::new(receiver, inbox.clone(), number))
     }
 
     /// Commits the group's offsets in the background, for lag tools: `partition → next offset`. They are never read
-    /// back, so a failure is logged by librdkafka and nothing else.
+    /// back, so a failure is logged and nothing else.
     pub fn commit_group_offsets(&self, topic: &str, offsets: &BTreeMap<i32, i64>) {
-        let Some(&(member, _)) = self.topics.get(topic) else { return };
-        let mut list = Offsets::new();
-        let added = offsets.iter().try_for_each(|(partition, offset)| list.add(topic, *partition, Some(*offset)));
-        if let Err(error) = added.and_then(|()| self.members[member].client.commit_async(&list)) {
-            tracing::debug!("group offsets of topic {topic} were not committed: {error}");
-        }
+        self.tell(topic, |topic| Command::CommitOffsets { topic, offsets: offsets.clone() });
+    }
+
+    /// The static ids under which the group knows this daemon.
+    pub fn instance_ids(&self) -> Vec<&str> {
+        self.members.iter().filter_map(|member| member.instance_id.as_deref()).collect()
     }
 
     /// Ends all events, leaves the group and frees everything, within `timeout`. Loops should have committed what
@@ -190,6 +199,18 @@ impl Source {
             let _ = tokio::time::timeout_at((deadline + Duration::from_secs(1)).into(), answer).await;
         }
     }
+}
+
+/// A consumer with its own queue, which `inbox` is told of under number `queue`.
+pub(super) fn connect(
+    entries: &[(String, String)],
+    inbox: &Arc<Inbox>,
+    queue: usize,
+) -> Result<(Arc<Client>, Queue), NativeError> {
+    let client = Arc::new(Client::new(entries, Some(inbox.clone()))?);
+    let mut group = Queue::of_consumer(&client);
+    group.watch(inbox.clone(), queue);
+    Ok((client, group))
 }
 
 impl Drop for Source {

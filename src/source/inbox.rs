@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::Event;
 
@@ -60,6 +60,11 @@ pub(super) enum Command {
         topic: usize,
         sender: mpsc::Sender<Event>,
     },
+    /// For lag tools.
+    CommitOffsets {
+        topic: usize,
+        offsets: BTreeMap<i32, i64>,
+    },
     Deliver {
         topic: usize,
         event: Event,
@@ -76,6 +81,8 @@ pub(super) struct Inbox {
     changed: Condvar,
     /// The poll thread has a topic that waits for room in its channel or in the budget.
     blocked: AtomicBool,
+    /// By queue: whether the topic's loop waits for something that is down.
+    stalled: Vec<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
@@ -91,7 +98,8 @@ impl Inbox {
     /// For `queues` queues, numbered from 0.
     pub fn new(queues: usize) -> Self {
         let state = State { commands: VecDeque::new(), ready: Vec::new(), is_ready: vec![false; queues], poked: false };
-        Inbox { state: Mutex::new(state), changed: Condvar::new(), blocked: AtomicBool::new(false) }
+        let stalled = (0..queues).map(|_| watch::Sender::new(false)).collect();
+        Inbox { state: Mutex::new(state), changed: Condvar::new(), blocked: AtomicBool::new(false), stalled }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,6 +126,21 @@ impl Inbox {
         if self.blocked.load(Ordering::Acquire) {
             self.state().poked = true;
             self.changed.notify_one();
+        }
+    }
+
+    pub fn set_stalled(&self, queue: usize, stalled: bool) {
+        self.stalled[queue].send_replace(stalled);
+    }
+
+    /// Waits until the loop of topic `queue` has been waiting for something that is down for `grace`.
+    pub async fn stalled(&self, queue: usize, grace: Duration) {
+        let mut stalled = self.stalled[queue].subscribe();
+        // The sender lives as long as the inbox.
+        while stalled.wait_for(|stalled| *stalled).await.is_ok() {
+            if tokio::time::timeout(grace, stalled.wait_for(|stalled| !stalled)).await.is_err() {
+                return;
+            }
         }
     }
 

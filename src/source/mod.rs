@@ -27,12 +27,13 @@ mod inbox;
 mod native;
 mod properties;
 mod range;
+mod seat;
 mod topic;
 mod worker;
 
 pub use admin::{Admin, Watermarks};
 pub use budget::{Account, Budget};
-pub use event::{Event, Events, TopicSubscription};
+pub use event::{Event, Events, Stall, Stalled, TopicSubscription};
 pub use faults::{end_below_ledger, log_start_moved, topic_recreated};
 pub use handle::Source;
 pub use properties::check_properties;

@@ -15,9 +15,10 @@ use crate::telemetry::metrics::KafkaMetrics;
 use super::admin::Admin;
 use super::event::Event;
 use super::faults;
-use super::handle::REVOKE_WAIT;
+use super::handle::{self, REVOKE_WAIT, STALLED_WAIT};
 use super::inbox::{Command, Inbox, Rebalance, RebalanceKind};
 use super::native::{Client, NativeError, Offsets, PartitionQueue, Queue, code};
+use super::seat::Seat;
 use super::topic::{Flow, PartitionFault, Reading, Topic};
 
 /// How long the thread sleeps when nothing is told: a safety net for work that nobody announced.
@@ -28,6 +29,8 @@ const BLOCKED_WAIT: Duration = Duration::from_millis(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Partitions that were started and not heard of yet are looked after this often.
 const RENEW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long leaving the group may take of the time there is to close.
+const LEAVE_WAIT: Duration = Duration::from_secs(3);
 /// A failure of the same kind is not reported again before this time is over.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -45,6 +48,10 @@ pub(super) struct Worker {
     pub metrics: KafkaMetrics,
     /// Counts assignments, so that a late answer to an earlier one is told apart.
     pub generation: u64,
+    /// Where the static id comes from, if the user gave none.
+    pub seat: Option<Seat>,
+    /// The consumer's properties without a static id.
+    pub dynamic: Vec<(String, String)>,
 }
 
 /// When which failure was last reported.
@@ -176,6 +183,7 @@ impl Worker {
                     self.ask_for_start(topic, partitions);
                 }
             }
+            Command::CommitOffsets { topic, offsets } => self.commit_offsets(topic, &offsets),
             Command::Deliver { topic, event } => self.topics[topic].send(event),
             Command::ClientError { code, reason, fatal } => self.on_client_error(NativeError::new(code, reason), fatal),
             Command::Close { deadline, done } => return Next::Close { deadline, done },
@@ -270,12 +278,23 @@ impl Worker {
             if state.is_open() {
                 let (done, answer) = oneshot::channel();
                 state.send(Event::Revoked { partitions, lost, done });
-                waits.spawn_on(answer, &self.runtime);
+                let (inbox, name) = (self.inbox.clone(), state.name.clone());
+                let wait = async move {
+                    tokio::select! {
+                        // An answer that was dropped counts as given: the loop is gone.
+                        _ = answer => {}
+                        () = inbox.stalled(topic, STALLED_WAIT) => tracing::warn!(
+                            topic = %name,
+                            "partitions were revoked while their topic waits for what is down: what is not committed \
+                             is dropped, the next owner reads it again"
+                        ),
+                    }
+                };
+                waits.spawn_on(wait, &self.runtime);
             }
         }
         let inbox = self.inbox.clone();
         self.runtime.spawn(async move {
-            // An answer that was dropped counts as given: the loop is gone.
             let all = async { while waits.join_next().await.is_some() {} };
             if tokio::time::timeout(REVOKE_WAIT, all).await.is_err() {
                 tracing::warn!(
@@ -357,7 +376,44 @@ impl Worker {
         }
     }
 
+    fn commit_offsets(&self, topic: usize, offsets: &BTreeMap<i32, i64>) {
+        let name = &self.topics[topic].name;
+        let mut list = Offsets::new();
+        let added = offsets.iter().try_for_each(|(partition, offset)| list.add(name, *partition, Some(*offset)));
+        if let Err(error) = added.and_then(|()| self.client.commit_async(&list)) {
+            tracing::debug!("group offsets of topic {name} were not committed: {error}");
+        }
+    }
+
+    /// Starts again as a member without a static id: somebody else came with the one that the seat gave us.
+    fn rejoin(&mut self) -> Result<(), NativeError> {
+        let (client, group) = handle::connect(&self.dynamic, &self.inbox, self.topics.len())?;
+        for (number, topic) in self.topics.iter_mut().enumerate() {
+            let partitions: Vec<i32> = std::mem::take(&mut topic.owned).into_keys().collect();
+            topic.reading.clear();
+            partitions.iter().for_each(|partition| topic.drop_pending(*partition));
+            if !partitions.is_empty() {
+                // Nobody waits for the answer: the partitions are another's already.
+                topic.send(Event::Revoked { partitions, lost: true, done: oneshot::channel().0 });
+            }
+            topic.queue = Queue::new(&client);
+            topic.queue.watch(self.inbox.clone(), number);
+        }
+        (self.client, self.group) = (client, group);
+        self.client.subscribe(self.topics.iter().map(|topic| &*topic.name))
+    }
+
     fn on_client_error(&mut self, error: NativeError, fatal: bool) {
+        if fatal && error.code == code::FENCED_INSTANCE_ID && self.seat.take().is_some() {
+            tracing::warn!(
+                "kafka: another daemon took over this one's place in the group ({error}), which should only happen \
+                 where containers of one machine share a host name; joining again without a place of its own"
+            );
+            match self.rejoin() {
+                Ok(()) => return,
+                Err(error) => tracing::error!("kafka consumer: cannot join the group again: {error}"),
+            }
+        }
         if fatal {
             for topic in &mut self.topics {
                 topic.send(Event::Failed(faults::of_client(&error)));
@@ -385,17 +441,31 @@ impl Worker {
         if !reading.is_empty() {
             self.unassign(&reading);
         }
+        if self.seat.is_some() {
+            // In order is not by accident: the others need not wait for us to come back.
+            let until = deadline.min(Instant::now() + LEAVE_WAIT);
+            match self.client.unsubscribe() {
+                Ok(()) => _ = self.serve_closing(until, |client| !client.is_member()),
+                Err(error) => tracing::debug!("kafka consumer: cannot leave the group early: {error}"),
+            }
+        }
         if let Err(error) = self.client.close_begin(&self.group) {
             tracing::warn!("kafka consumer: cannot leave the group: {error}");
             return;
         }
+        if !self.serve_closing(deadline, Client::is_closed) {
+            tracing::warn!("kafka consumer: left without the group's answer; its session will time out");
+        }
+    }
+
+    /// Answers what the group asks until `done`; false if that takes longer than `until`.
+    fn serve_closing(&mut self, until: Instant, done: impl Fn(&Client) -> bool) -> bool {
         let mut told = Vec::new();
-        while !self.client.is_closed() {
-            if Instant::now() >= deadline {
-                tracing::warn!("kafka consumer: left without the group's answer; its session will time out");
-                return;
+        while !done(&self.client) {
+            if Instant::now() >= until {
+                return false;
             }
-            drop(self.client.poll(Duration::from_millis(50)));
+            drop(self.client.poll(Duration::from_millis(20)));
             for command in self.inbox.wait(Duration::ZERO, &mut told) {
                 match command {
                     Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, .. }) => {
@@ -406,6 +476,7 @@ impl Worker {
                 }
             }
         }
+        true
     }
 
     fn reading(&self) -> Vec<(usize, i32)> {

@@ -468,6 +468,134 @@ async fn partitions_move_between_two_daemons_on_kafka() {
     partitions_move_between_two_daemons(Broker::shared_kafka(), "shared").await;
 }
 
+/// With a session that outlasts the test: who waits for it to end fails.
+fn long_session(broker: &Broker, group: &str) -> Kafka {
+    let mut config = broker.config(group);
+    config.properties.insert("session.timeout.ms".into(), "60000".into());
+    config
+}
+
+async fn who_died_is_succeeded_at_once_and_who_left_is_not_waited_for(broker: &Broker, topic: &str) {
+    let config = long_session(broker, topic);
+    broker.create_topic(topic, 4, &[]);
+    let all = |end: usize| (0..4).map(|partition| (partition, end as i64)).collect::<Vec<_>>();
+    let produce = |range: std::ops::Range<usize>| {
+        (0..4).for_each(|partition| broker.produce(topic, &numbered(partition, range.clone())));
+    };
+    produce(0..10);
+    let (source, mut streams, _) = start(&config, &[topic]);
+    let mut first = Loop::new(streams.remove(topic).unwrap());
+    first.until(&all(10)).await;
+    let id = source.instance_ids()[0].to_owned();
+    // It goes without a word.
+    drop(source);
+    while !matches!(first.step().await, Met::Closed) {}
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    produce(10..20);
+    let (source, mut streams, _) = start(&config, &[topic]);
+    assert_eq!(source.instance_ids(), [&id], "the seat is free again");
+    let mut second = Loop::at(streams.remove(topic).unwrap(), first.ledger.clone());
+    timeout(Duration::from_secs(5), second.until(&all(20))).await.expect("it takes its predecessor's place");
+
+    let (other, mut streams, _) = start(&config, &[topic]);
+    assert_ne!(other.instance_ids(), [&id]);
+    let mut third = Loop::at(streams.remove(topic).unwrap(), second.ledger.clone());
+    while second.owned.len() != 2 || third.owned.len() != 2 {
+        tokio::select! {
+            met = second.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
+            met = third.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
+        }
+    }
+    other.shutdown(PATIENCE).await;
+    while !matches!(third.step().await, Met::Closed) {}
+    second.ledger.extend(third.owned.iter().map(|partition| (*partition, third.ledger[partition])));
+    produce(20..30);
+    timeout(Duration::from_secs(5), second.until(&all(30))).await.expect("nobody waits for who has left");
+    source.shutdown(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_died_is_succeeded_at_once_on_the_light_broker() {
+    who_died_is_succeeded_at_once_and_who_left_is_not_waited_for(&Broker::light(), "seats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_died_is_succeeded_at_once_on_kafka() {
+    who_died_is_succeeded_at_once_and_who_left_is_not_waited_for(Broker::shared_kafka(), "seats").await;
+}
+
+/// Two containers of one machine with the same host name have the same id; here it is a thief who has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_out_of_its_seat_joins_again_without_one() {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    let broker = Broker::shared_kafka();
+    broker.create_topic("stolen", 2, &[]);
+    (0..2).for_each(|partition| broker.produce("stolen", &numbered(partition, 0..10)));
+    let config = broker.config("stolen");
+    let (source, mut streams, _) = start(&config, &["stolen"]);
+    let mut events = Loop::new(streams.remove("stolen").unwrap());
+    events.until(&[(0, 10), (1, 10)]).await;
+    let thief: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "stolen")
+        .set("group.instance.id", source.instance_ids()[0])
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", "6000")
+        .create()
+        .unwrap();
+    thief.subscribe(&["stolen"]).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stealing = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = thief.poll(Duration::from_millis(50));
+            }
+        }
+    });
+    // What it had is lost, and it gets its share as any member.
+    while !events.lost || events.owned.len() != 1 {
+        let met = events.step().await;
+        assert!(!matches!(&met, Met::Failed(error) if !error.is_retry()), "{met:?}");
+    }
+    let kept = events.owned[0];
+    broker.produce("stolen", &numbered(kept, 10..20));
+    events.until(&[(kept, 20)]).await;
+    assert_eq!(events.values(kept), expected(0..20));
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stealing.join().unwrap();
+    source.shutdown(PATIENCE).await;
+}
+
+/// A loop that waits for its catalog cannot answer; the group does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_waits_for_what_is_down_holds_up_no_rebalance() {
+    let broker = Broker::light();
+    for topic in ["down", "up"] {
+        broker.create_topic(topic, 2, &[]);
+        (0..2).for_each(|partition| broker.produce(topic, &numbered(partition, 0..10)));
+    }
+    let (first_source, mut streams, _) = start(&broker.config("g"), &["down", "up"]);
+    let (mut down, mut first) = (Loop::new(streams.remove("down").unwrap()), Loop::new(streams.remove("up").unwrap()));
+    down.until(&[(0, 10), (1, 10)]).await;
+    first.until(&[(0, 10), (1, 10)]).await;
+    let _held = down.events.stall().hold();
+
+    let started = Instant::now();
+    let (second_source, mut streams, _) = start(&broker.config("g"), &["down", "up"]);
+    let mut second = Loop::at(streams.remove("up").unwrap(), first.ledger.clone());
+    while second.owned.is_empty() {
+        tokio::select! {
+            met = first.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
+            met = second.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
+        }
+    }
+    assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
+    second_source.shutdown(PATIENCE).await;
+    first_source.shutdown(PATIENCE).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_loop_stands_still_holds_up_no_other() {
     let broker = Broker::light();

@@ -107,6 +107,25 @@ impl Client {
         check(unsafe { read_return(sys::rd_kafka_subscribe(self.handle(), list.as_ptr())) })
     }
 
+    /// Starts leaving the group, static members too, which would stay in it when they close; rebalances come as ever.
+    pub fn unsubscribe(&self) -> Result<(), NativeError> {
+        // SAFETY: live handle.
+        check(unsafe { read_return(sys::rd_kafka_unsubscribe(self.handle())) })
+    }
+
+    /// Whether the group was joined, and not left since.
+    pub fn is_member(&self) -> bool {
+        // SAFETY: live handle; the string is ours to free with librdkafka's allocator.
+        unsafe {
+            let id = sys::rd_kafka_memberid(self.handle());
+            let is_member = !text(id).is_empty();
+            if !id.is_null() {
+                sys::rd_kafka_mem_free(self.handle(), id.cast());
+            }
+            is_member
+        }
+    }
+
     /// Reads exactly `partitions`, from their offsets, outside of any group.
     pub fn assign(&self, partitions: &Offsets) -> Result<(), NativeError> {
         // SAFETY: live handle and list; the list is copied.

@@ -199,6 +199,10 @@ impl Broker {
         }
     }
 
+    pub fn is_light(&self) -> bool {
+        self.kind == Kind::Light
+    }
+
     pub fn bootstrap_servers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
