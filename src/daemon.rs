@@ -99,6 +99,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
                 topic: topic.name.clone(),
                 board: board.clone(),
                 limit: options.until_caught_up.then_some(Duration::from_secs(60)),
+                stall: None,
             };
             let opened = tokio::select! {
                 () = stop.cancelled() => return Ok(report),
@@ -124,6 +125,8 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     let memory_bytes = (limit / 100 * WRITE_PERCENT / feeds.len().max(1) as u64).max(TOPIC_BYTES_MIN);
 
     let observing = AbortOnDrop(tokio::spawn(observe(board.clone(), metrics.clone(), budget, refinements.clone())));
+    let read = feeds.iter().map(|topic| (topic.name.clone(), topic.isolation)).collect();
+    let watching = AbortOnDrop(tokio::spawn(ingest::watch_stuck(read, admin.clone(), board.clone(), metrics.clone())));
     let counted: Vec<TopicMetrics> = feeds.iter().map(|topic| metrics.topic(&topic.name)).collect();
     let watch = options.progress.watch("reading", move || read_so_far(&counted));
 
@@ -229,7 +232,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
     if let Ok(source) = Arc::try_unwrap(source) {
         source.shutdown(grace).await;
     }
-    drop(observing);
+    drop((observing, watching));
     drained.cancel();
     if let Some(server) = server {
         server.await.context("the HTTP server failed")??;

@@ -271,6 +271,12 @@ pub async fn probe_all(project: &Project, topics: &[&Topic], daemon: Option<&Sta
     for probe in &mut probes {
         let told = daemon.and_then(|daemon| daemon.topics.get(&probe.topic)).filter(|told| told.table == probe.table);
         use crate::telemetry::TopicState;
+        if let Some(told) = told {
+            // Of what is down it knows more than can be asked.
+            probe.lag_records = probe.lag_records.or(told.lag_records);
+            probe.lag_seconds = probe.lag_seconds.or(told.lag_seconds);
+            probe.last_commit_ms = probe.last_commit_ms.or(told.last_commit_ms);
+        }
         match told.map(|told| (told.state, &told.reason)) {
             Some((TopicState::Halted, reason)) => {
                 probe.state = State::Halted;

@@ -9,6 +9,7 @@ use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
 use super::change::SchemaChange;
+use super::committer;
 use super::expire::{self, Policy, Refs};
 use super::ledger::{KEY, Ledger, Mirror};
 use super::manifests::Manifests;
@@ -152,9 +153,12 @@ pub async fn send(catalog: &dyn Catalog, prepared: &Prepared) -> Sent {
         Err(catalog::Error::Conflict(why)) => Sent::Conflict(why),
         Err(catalog::Error::Unknown(why)) => Sent::Unknown(why),
         Err(catalog::Error::Unavailable(why)) => Sent::Unavailable(why),
-        Err(error @ (catalog::Error::NotFound(_) | catalog::Error::AlreadyExists(_) | catalog::Error::Refused(_))) => {
-            let name = prepared.base.identifier();
-            Sent::Refused(Error::halt(format!("table {name}: the catalog does not take the commit: {error}")))
+        Err(error @ catalog::Error::NotFound(_)) => {
+            Sent::Refused(committer::not_loaded(catalog, prepared.base.identifier(), error))
+        }
+        Err(error @ (catalog::Error::AlreadyExists(_) | catalog::Error::Refused(_))) => {
+            let (name, catalog) = (prepared.base.identifier(), catalog.name());
+            Sent::Refused(Error::halt(format!("table {name}: catalog {catalog} does not take the commit: {error}")))
         }
     }
 }

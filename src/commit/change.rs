@@ -85,12 +85,15 @@ pub enum Published {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub attempts_max: u32,
+    /// Of these, so many in a row that the catalog did not answer: then the caller waits, and says so.
+    pub silent_max: u32,
     pub backoff_min: Duration,
     pub backoff_max: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { attempts_max: 20, backoff_min: Duration::from_millis(20), backoff_max: Duration::from_secs(5) }
+        let (backoff_min, backoff_max) = (Duration::from_millis(20), Duration::from_secs(5));
+        Limits { attempts_max: 20, silent_max: 4, backoff_min, backoff_max }
     }
 }

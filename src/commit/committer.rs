@@ -357,15 +357,21 @@ impl Committer {
         let mut stale = self.doubtful.contains(&commit_id);
         let mut pending: Option<Prepared> = None;
         let mut last = String::new();
+        let (mut attempts, mut silent) = (0, 0);
         for attempt in 1..=self.limits.attempts_max {
+            if silent >= self.limits.silent_max {
+                break;
+            }
+            attempts = attempt;
             if attempt > 1 {
                 tokio::time::sleep(self.backoff(attempt)).await;
             }
             if stale {
                 match self.reload().await {
-                    Ok(()) => stale = false,
+                    Ok(()) => (stale, silent) = (false, 0),
                     Err(error) if error.is_retry() => {
                         last = error.to_string();
+                        silent += 1;
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -424,8 +430,9 @@ impl Committer {
                     pending = Some(prepared);
                 }
                 Sent::Unavailable(why) => {
-                    tracing::warn!(table = %name, %commit_id, attempt, why, "the catalog is not available");
+                    tracing::debug!(table = %name, %commit_id, attempt, why, "the catalog is not available");
                     last = why;
+                    silent += 1;
                     pending = Some(prepared);
                 }
                 Sent::Refused(error) => {
@@ -435,8 +442,11 @@ impl Committer {
             }
         }
         self.abandon(commit_id, pending).await;
-        let attempts = self.limits.attempts_max;
-        Err(Error::retry(format!("table {name}: commit {commit_id} came to no end in {attempts} attempts: {last}")))
+        let message = match silent >= self.limits.silent_max {
+            true => format!("table {name}: its catalog does not take commits: {last}; what is staged is kept"),
+            false => format!("table {name}: commit {commit_id} came to no end in {attempts} attempts: {last}"),
+        };
+        Err(Error::retry(message))
     }
 
     fn count(&self, started: Instant, files: &[DataFile]) {
@@ -524,7 +534,10 @@ pub(super) async fn load(catalog: &dyn Catalog, ident: &TableIdent) -> Result<Ta
 pub(super) fn not_loaded(catalog: &dyn Catalog, ident: &TableIdent, error: catalog::Error) -> Error {
     let name = catalog.name();
     match error {
-        catalog::Error::NotFound(_) => Error::halt(format!("table {ident} does not exist in catalog {name}")),
+        catalog::Error::NotFound(_) => Error::halt(format!(
+            "table {ident} is not in catalog {name} any more: it was dropped or renamed; bring it back, or start calve \
+             again, which makes it anew and fills it from the beginning"
+        )),
         catalog::Error::Refused(why) => {
             Error::halt(format!("table {ident}: catalog {name} does not let it be loaded: {why}"))
         }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::join_all;
+use rand::Rng;
 use uuid::Uuid;
 
 use super::patience::patiently;
 use super::worker::Staged;
-use super::{Ingest, open, resolve};
+use super::{CROWD, CROWDED_INTERVAL_MIN, Ingest, REREAD_MAX, REREAD_MIN, open, resolve};
 use crate::batch::OffsetRange;
 use crate::commit::{Append, Committer, Outcome};
 use crate::config::Start;
 use crate::error::{Error, Result};
 use crate::schema::evolve::WRITTEN_SCHEMA;
-use crate::source;
+use crate::source::{self, Stall};
 use crate::telemetry::TopicState;
 use crate::write;
 
@@ -49,7 +50,12 @@ impl Ingest {
             Err(error) if error.is_retry() => {
                 tracing::warn!(topic = %self.topic.name, "{error}; dropping what is staged and reading it again");
                 self.context.board.set(&self.topic.name, TopicState::Retrying, Some(error.to_string()));
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                let doubled = REREAD_MIN.saturating_mul(1 << self.failures.min(8)).min(REREAD_MAX);
+                let wait = doubled.mul_f64(rand::rng().random_range(0.5..=1.0));
+                self.failures += 1;
+                let stalled = self.patience.stall.as_ref().map(Stall::hold);
+                tokio::time::sleep(wait).await;
+                drop(stalled);
                 return self.rewind().await;
             }
             Err(error) => return Err(error),
@@ -57,10 +63,12 @@ impl Ingest {
         fail::fail_point!("ingest::staged", |_| Err(Error::halt("failpoint ingest::staged")));
         let rejects = staged.reject_count + self.found_quarantined;
         if staged.reject_count > 0 && !self.commit_rejects(&ranges, &staged).await? {
+            self.metrics.batches_discarded.inc();
             write::discard(&self.opened.table, staged.rows).await;
             return self.rewind().await;
         }
         fail::fail_point!("ingest::between_commits");
+        self.approach().await?;
         let mut summary = self.topic.snapshot_properties.clone();
         if self.opened.change.is_none() {
             let written = self.opened.table.metadata().current_schema_id();
@@ -82,7 +90,13 @@ impl Ingest {
         };
         let patience = self.patience.clone();
         self.commit_id = Uuid::now_v7();
-        match patiently!(patience, self.main.commit(&append))? {
+        let conflicts = self.context.metrics.table(&self.feed.table).commit_conflicts;
+        let met = conflicts.get();
+        let outcome = patiently!(patience, self.main.commit(&append))?;
+        if conflicts.get() > met {
+            self.crowd = CROWD;
+        }
+        match outcome {
             Outcome::Committed { snapshot_id } => {
                 fail::fail_point!("ingest::committed");
                 self.committed(&append, snapshot_id, started, reason);
@@ -90,10 +104,24 @@ impl Ingest {
             }
             Outcome::Moved { why } => {
                 tracing::warn!(topic = %self.topic.name, table = %self.feed.table, "{why}; dropping what is staged and reading from the ledger");
+                self.metrics.batches_discarded.inc();
                 self.main.discard(append.commit_id, &append.files).await;
                 self.rewind().await
             }
         }
+    }
+
+    /// Where others commit to the table too, it is looked at again right before: a conflict would cost more.
+    async fn approach(&mut self) -> Result<()> {
+        if self.crowd == 0 {
+            return Ok(());
+        }
+        let seen = self.main.table().metadata_location().map(str::to_owned);
+        let patience = self.patience.clone();
+        patiently!(patience, self.main.reload())?;
+        let moved = self.main.table().metadata_location() != seen.as_deref();
+        self.crowd = if moved { CROWD } else { self.crowd - 1 };
+        Ok(())
     }
 
     /// The ranges that a commit now would cover.
@@ -199,6 +227,13 @@ impl Ingest {
         self.found_quarantined = 0;
         self.pending_since = None;
         self.quiet_since = None;
+        self.interval_share = match self.crowd {
+            0 => 1.0,
+            _ => rand::rng().random_range(CROWDED_INTERVAL_MIN..1.0),
+        };
+        if std::mem::take(&mut self.failures) > 0 {
+            self.context.board.set(&self.topic.name, TopicState::Running, None);
+        }
         let offsets = append.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect();
         self.context.source.commit_group_offsets(&self.topic.name, &offsets);
         self.context.board.update(&self.topic.name, |status| {

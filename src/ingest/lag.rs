@@ -1,7 +1,40 @@
 //! How far the table is behind the log: for people and monitors, never for decisions.
 
-use super::Ingest;
-use crate::source::Watermarks;
+use std::collections::BTreeMap;
+
+use super::{Ingest, LAG_INTERVAL};
+use crate::config::Isolation;
+use crate::source::{Admin, Watermarks};
+use crate::telemetry::metrics::Topic as TopicLabel;
+use crate::telemetry::{Board, Metrics, TopicState};
+
+/// Keeps up the lag of topics whose loops cannot: halted, or waiting for what is down. The log goes on growing.
+pub async fn watch_stuck(topics: Vec<(String, Isolation)>, admin: Admin, board: Board, metrics: Metrics) {
+    loop {
+        tokio::time::sleep(LAG_INTERVAL).await;
+        for (topic, isolation) in &topics {
+            let Some(status) = board.status().topics.remove(topic) else { continue };
+            let stuck = matches!(status.state, TopicState::Halted | TopicState::Retrying);
+            if !stuck || status.accounted.is_empty() {
+                continue;
+            }
+            let Ok(log) = admin.watermarks(topic, *isolation).await else { continue };
+            let lag = lag_of(&log, |partition| status.accounted.get(&partition).copied());
+            metrics.lag_records.get_or_create(&TopicLabel { topic: topic.clone() }).set(lag);
+            board.update(topic, |status| {
+                status.lag_records = Some(lag);
+                if lag > 0 {
+                    // It had everything when it got stuck: what came since is younger than that.
+                    status.oldest_ms.get_or_insert(status.since_ms);
+                }
+            });
+        }
+    }
+}
+
+fn lag_of(log: &BTreeMap<i32, Watermarks>, accounted: impl Fn(i32) -> Option<i64>) -> i64 {
+    log.iter().map(|(partition, log)| (log.end - accounted(*partition).unwrap_or(log.low)).max(0)).sum()
+}
 
 impl Ingest {
     /// Asks the broker where the log ends, and tells the lag. What cannot be learned is no failure of the loop.
@@ -31,7 +64,7 @@ impl Ingest {
             Some(progress) => progress.committed,
             None => self.ledger_seen.get(partition).copied().unwrap_or(0),
         };
-        let lag: i64 = self.log_seen.iter().map(|(partition, log)| (log.end - accounted(partition)).max(0)).sum();
+        let lag = lag_of(&self.log_seen, |partition| Some(accounted(&partition)));
         let unread: i64 = self.owned.iter().map(|(partition, progress)| (ends(partition) - progress.read).max(0)).sum();
         let oldest = self.owned.iter().filter_map(|(partition, progress)| match progress.oldest_ms {
             // What comes next was not seen yet; it is about as old as what came last.
@@ -44,6 +77,7 @@ impl Ingest {
         self.context.board.update(&self.topic.name, |status| {
             status.lag_records = Some(lag);
             status.oldest_ms = oldest_ms;
+            status.accounted = self.log_seen.keys().map(|partition| (*partition, accounted(partition))).collect();
         });
     }
 }

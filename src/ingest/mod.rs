@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use lag::watch_stuck;
 pub use open::{Opened, Resolved, fit, open, resolve, wanted};
 pub use patience::Patience;
 pub(crate) use patience::patiently;
@@ -48,6 +49,15 @@ const TEND_INTERVAL: Duration = Duration::from_secs(60);
 /// Ranges that moved without a record (control records, compaction) are written at this low rate.
 const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// So many times in a row nobody else must have committed until we take it that nobody does.
+const CROWD: u8 = 3;
+/// Where several daemons commit to one table, each waits between so much of the interval and all of it, so that they do
+/// not go on meeting once they have met.
+const CROWDED_INTERVAL_MIN: f64 = 0.75;
+/// After files could not be written: how long until the records are read again, doubling.
+const REREAD_MIN: Duration = Duration::from_secs(1);
+const REREAD_MAX: Duration = Duration::from_secs(15);
+
 /// What a loop needs from the daemon.
 #[derive(Clone)]
 pub struct Context {
@@ -70,6 +80,7 @@ pub async fn run(topic: Topic, events: Events, context: Context, cancel: Cancell
         topic: topic.name.clone(),
         board: context.board.clone(),
         limit: context.until_caught_up.then_some(Duration::from_secs(300)),
+        stall: Some(events.stall()),
     };
     let mut ingest = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
@@ -110,6 +121,12 @@ struct Ingest {
     log_seen: BTreeMap<i32, Watermarks>,
     ledger_seen: BTreeMap<i32, i64>,
     commit_id: Uuid,
+    /// Above 0 while others commit to the table too.
+    crowd: u8,
+    /// The share of `commit_interval` after which the next commit is due.
+    interval_share: f64,
+    /// Times in a row that files could not be written.
+    failures: u32,
 }
 
 impl Ingest {
@@ -163,6 +180,9 @@ impl Ingest {
             ledger_seen: BTreeMap::new(),
             ends,
             commit_id: Uuid::now_v7(),
+            crowd: 0,
+            interval_share: 1.0,
+            failures: 0,
             topic,
         })
     }
@@ -279,7 +299,9 @@ impl Ingest {
             progress.read = offset;
             self.quiet_since.get_or_insert_with(Instant::now);
         }
-        self.context.board.set(&self.topic.name, TopicState::Running, None);
+        if self.failures == 0 {
+            self.context.board.set(&self.topic.name, TopicState::Running, None);
+        }
     }
 
     fn seek(&mut self, partition: i32, offset: i64) {
@@ -290,7 +312,8 @@ impl Ingest {
     /// Why a commit is due, if it is.
     fn due(&self) -> Option<&'static str> {
         let loads = || self.workers.iter().flatten().map(|worker| &worker.load);
-        if self.pending_since.is_some_and(|since| since.elapsed() >= self.topic.commit_interval) {
+        let interval = self.topic.commit_interval.mul_f64(self.interval_share);
+        if self.pending_since.is_some_and(|since| since.elapsed() >= interval) {
             return Some("interval");
         }
         if self.quiet_since.is_some_and(|since| since.elapsed() >= QUIET_COMMIT_INTERVAL)

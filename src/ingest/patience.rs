@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use crate::error::{Error, Result};
+use crate::source::{Stall, Stalled};
 use crate::telemetry::{Board, TopicState};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -18,11 +19,13 @@ pub struct Patience {
     pub board: Board,
     /// Give up after so long without success; a daemon does not.
     pub limit: Option<Duration>,
+    /// Told of waits, once there are events.
+    pub stall: Option<Stall>,
 }
 
 impl Patience {
     pub fn begin(&self) -> Waiting<'_> {
-        Waiting { patience: self, started: Instant::now(), backoff: BACKOFF_MIN, said: String::new() }
+        Waiting { patience: self, started: Instant::now(), backoff: BACKOFF_MIN, said: String::new(), stalled: None }
     }
 }
 
@@ -32,15 +35,17 @@ pub struct Waiting<'a> {
     started: Instant,
     backoff: Duration,
     said: String,
+    stalled: Option<Stalled>,
 }
 
 impl Waiting<'_> {
     /// Waits before the next attempt; gives the error back if there must not be one.
     pub async fn pause(&mut self, error: Error) -> Result<()> {
-        let Patience { topic, board, limit } = self.patience;
+        let Patience { topic, board, limit, stall } = self.patience;
         if !error.is_retry() || limit.is_some_and(|limit| self.started.elapsed() >= limit) {
             return Err(error);
         }
+        self.stalled = self.stalled.take().or_else(|| stall.as_ref().map(Stall::hold));
         let reason = error.to_string();
         if reason != self.said {
             tracing::warn!(topic = %topic, "{reason}; trying again");

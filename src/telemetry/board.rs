@@ -57,6 +57,9 @@ pub struct TopicStatus {
     /// Since this daemon started.
     pub rows: u64,
     pub rejects: u64,
+    /// By partition, the first offset that the table did not account for when last told.
+    #[serde(skip)]
+    pub accounted: BTreeMap<i32, i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +105,7 @@ impl Board {
             last_snapshot_id: None,
             rows: 0,
             rejects: 0,
+            accounted: BTreeMap::new(),
         };
         self.locked().topics.insert(topic.to_string(), status);
         self.count(topic, TopicState::Starting);

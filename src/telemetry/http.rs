@@ -16,7 +16,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Board, Metrics};
+use super::{Board, Metrics, TopicState};
 use crate::config::{Secret, check_http};
 
 /// A server that holds its address, and does not answer yet.
@@ -96,7 +96,15 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     match (status.stopping, status.ready) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-        (false, true) => "ready\n".into_response(),
+        // Which topics cannot go on is said here too; why is for /status, which may want a token.
+        (false, true) => {
+            let in_state = |state: TopicState| {
+                let topics = status.topics.iter().filter(move |(_, topic)| topic.state == state);
+                topics.map(move |(name, _)| format!("{}: {name}\n", state.as_str()))
+            };
+            let stuck = in_state(TopicState::Halted).chain(in_state(TopicState::Retrying));
+            ("ready\n".to_owned() + &stuck.collect::<String>()).into_response()
+        }
     }
 }
 
@@ -117,7 +125,6 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::TopicState;
 
     async fn get(address: SocketAddr, path: &str, token: Option<&str>) -> (u16, String) {
         let mut request = reqwest::Client::new().get(format!("http://{address}{path}"));
@@ -152,7 +159,7 @@ mod tests {
         board.set("orders", TopicState::Running, None);
         assert_eq!(get(address, "/readyz", None).await.0, 503);
         board.set("clicks", TopicState::Halted, Some("recreated".to_string()));
-        assert_eq!(get(address, "/readyz", None).await.0, 200);
+        assert_eq!(get(address, "/readyz", None).await, (200, "ready\nhalted: clicks\n".to_string()));
         let (code, status) = get(address, "/status", None).await;
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         assert_eq!((code, &status["topics"]["clicks"]["state"]), (200, &serde_json::json!("halted")));

@@ -99,6 +99,7 @@ metrics! {
     bytes_read: Family<Topic, Counter> = Family::default(), "read", "bytes", "Keys, values and headers that came from Kafka";
     rows: Family<Topic, Counter> = Family::default(), "shredded", "rows", "Records that became rows, committed or not";
     rejects: Family<Rejected, Counter> = Family::default(), "rejected", "records", "Records that went to quarantine, by cause";
+    batches_discarded: Family<Topic, Counter> = Family::default(), "discarded_batches", "", "Batches that were staged and thrown away, because the table had part of them from another daemon or was rewound";
     lag_records: Family<Topic, Gauge> = Family::default(), "lag", "records", "Offsets between the topic's end and what its table accounts for, all partitions together";
     unread_records: Family<Topic, Gauge> = Family::default(), "unread", "records", "Offsets between the topic's end and what was read of it, this daemon's partitions together";
     lag_seconds: Family<Topic, GaugeF64> = Family::default(), "lag", "seconds", "Age of the oldest record that the table does not account for, 0 when there is none";
@@ -107,7 +108,7 @@ metrics! {
     kafka_errors: Counter = Counter::default(), "kafka_errors", "", "Errors that the Kafka client reported and goes on from";
     commits: Family<Table, Counter> = Family::default(), "commits", "", "Snapshots that were committed";
     commit_duration: Family<Table, Histogram> = Family::new_with_constructor(seconds as fn() -> Histogram), "commit", "seconds", "Time of a commit, from staged files to the catalog's yes";
-    commit_conflicts: Family<Table, Counter> = Family::default(), "commit_conflicts", "", "Commits that found the table changed";
+    commit_conflicts: Family<Table, Counter> = Family::default(), "commit_conflicts", "", "Attempts at a commit that found the table changed; each costs new metadata, the data files stay";
     commit_unknowns: Family<Table, Counter> = Family::default(), "commit_unknown_outcomes", "", "Commits whose answer was lost, and which were then looked for in the table";
     files_written: Family<Table, Counter> = Family::default(), "written", "files", "Data files that were committed";
     bytes_written: Family<Table, Counter> = Family::default(), "written", "bytes", "Size of the data files that were committed";
@@ -127,6 +128,7 @@ pub struct TopicMetrics {
     pub records_read: Counter,
     pub bytes_read: Counter,
     pub rows: Counter,
+    pub batches_discarded: Counter,
     pub lag_records: Gauge,
     pub unread_records: Gauge,
     pub lag_seconds: GaugeF64,
@@ -211,6 +213,7 @@ impl Metrics {
             records_read: self.records_read.get_or_create_owned(&labels),
             bytes_read: self.bytes_read.get_or_create_owned(&labels),
             rows: self.rows.get_or_create_owned(&labels),
+            batches_discarded: self.batches_discarded.get_or_create_owned(&labels),
             lag_records: self.lag_records.get_or_create_owned(&labels),
             unread_records: self.unread_records.get_or_create_owned(&labels),
             lag_seconds: self.lag_seconds.get_or_create_owned(&labels),

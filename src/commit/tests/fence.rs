@@ -11,8 +11,12 @@ use crate::commit::change::{Append, Limits, Outcome};
 use crate::commit::committer::Committer;
 use crate::commit::fake::{FakeCatalog, Fault, data_file, ident};
 
-pub const FAST: Limits =
-    Limits { attempts_max: 8, backoff_min: Duration::from_micros(10), backoff_max: Duration::from_micros(100) };
+pub const FAST: Limits = Limits {
+    attempts_max: 8,
+    silent_max: 8,
+    backoff_min: Duration::from_micros(10),
+    backoff_max: Duration::from_micros(100),
+};
 
 pub async fn open(catalog: &Arc<FakeCatalog>) -> Committer {
     let mut committer = Committer::open(catalog.clone(), &ident()).await.unwrap();
