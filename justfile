@@ -39,3 +39,7 @@ fuzz TARGET *ARGS:
     cd fuzz && cargo run --release --features corpus --bin corpus -- seed
     cargo +nightly fuzz run {{TARGET}} -- -dict=fuzz/corpus/{{ if TARGET == "descriptors" { "descriptors" } else { "records" } }}.dict \
         -max_len=2048 -timeout=20 -malloc_limit_mb=256 {{ARGS}}
+
+# Everything disturbed at random, N times, on the light broker and on real Kafka. CALVE_SEED repeats a run.
+chaos N="200":
+    CALVE_CHAOS={{N}} cargo test --features failpoints --test it chaos:: -- --nocapture --test-threads 1

@@ -27,9 +27,6 @@ fn kill_at_random(broker: &Broker, kills: usize) {
     let mut random = StdRng::seed_from_u64(seed());
     broker.create_topic("events", 3, &[]);
     let project = Project::new(broker, "commit_interval = \"150ms\"\n");
-    // A static member takes its dead predecessor's place at once; without, each start waits until the group has missed
-    // the dead one for session.timeout.ms, and most kills would hit a daemon that owns nothing.
-    project.edit("calve.toml", "group_id = \"calve\"", "group_id = \"calve\"\ninstance_id = \"only\"");
     let mut next = 0;
     for _ in 0..kills {
         let daemon = project.start();
@@ -55,6 +52,54 @@ fn kill_9_at_random_instants_loses_nothing_and_doubles_nothing() {
 #[test]
 fn kill_9_at_random_instants_on_real_kafka() {
     kill_at_random(&Broker::kafka(), 12);
+}
+
+/// Daemons that share a topic are killed and started again, one of them or all at once. Each takes its dead
+/// predecessor's place: nobody waits for a session to end, which here would outlast the test.
+fn who_is_killed_is_succeeded_at_once(broker: &Broker, rounds: usize) {
+    broker.create_topic("events", 6, &[]);
+    let project = Project::new(broker, "commit_interval = \"100ms\"\n");
+    project.edit("calve.toml", "\"session.timeout.ms\" = \"6000\"", "\"session.timeout.ms\" = \"60000\"");
+    let mut next = 0;
+    let mut produce = || {
+        broker.produce("events", &records(6, next..next + 60));
+        next += 60;
+    };
+    let mut daemons = vec![project.start(), project.start()];
+    produce();
+    daemons.iter().for_each(|daemon| daemon.wait_for("partitions assigned", Duration::from_secs(60)));
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let killed = if round % 3 == 2 { daemons.len() } else { 1 };
+        for daemon in daemons.drain(..killed) {
+            daemon.kill();
+        }
+        produce();
+        for _ in 0..killed {
+            let started = std::time::Instant::now();
+            let daemon = project.start();
+            daemon.wait_for(" committed ", Duration::from_secs(15));
+            times.push(started.elapsed().as_millis());
+            daemons.push(daemon);
+        }
+    }
+    times.sort_unstable();
+    println!("from start to first commit, ms: {times:?}");
+    for daemon in daemons {
+        assert_eq!(daemon.terminate(), 0);
+    }
+    project.catch_up();
+    project.assert_exactly_once(broker, "events");
+}
+
+#[test]
+fn who_is_killed_is_succeeded_at_once_on_the_light_broker() {
+    who_is_killed_is_succeeded_at_once(&Broker::light(), 9);
+}
+
+#[test]
+fn who_is_killed_is_succeeded_at_once_on_real_kafka() {
+    who_is_killed_is_succeeded_at_once(&Broker::kafka(), 6);
 }
 
 /// Each stage edge, by its failpoint: the process ends there, and the next one finishes the work.

@@ -2,6 +2,7 @@
 
 mod catalog_faults;
 mod catalogs;
+mod chaos;
 mod cli;
 mod clouds;
 mod columns;
@@ -14,8 +15,10 @@ mod foreign;
 mod hostile;
 mod ingest;
 mod interop;
+mod many;
 mod outages;
 mod query;
+mod readable;
 mod readback;
 mod rebuild;
 mod refine;
@@ -25,6 +28,7 @@ mod rest_protocol;
 mod rest_secrets;
 mod rest_vended;
 mod schemas;
+mod secrets;
 mod shred;
 mod shred_constructs;
 mod shred_rules;

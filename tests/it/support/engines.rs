@@ -19,10 +19,17 @@ pub fn python() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
+/// A script of `tests/engines/`, ready to be started.
+pub fn command(script: &str, arguments: &[&str]) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines").join(script);
+    let mut command = Command::new(python());
+    command.arg(&path).args(arguments);
+    command
+}
+
 /// What a script of `tests/engines/` prints.
 pub fn run(script: &str, arguments: &[&str]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines").join(script);
-    let output = Command::new(python()).arg(&path).args(arguments).output().expect("python runs");
+    let output = command(script, arguments).output().expect("python runs");
     assert!(output.status.success(), "{script} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }

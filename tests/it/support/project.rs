@@ -146,13 +146,26 @@ impl Project {
     }
 
     pub fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Daemon {
-        let number = std::fs::read_dir(self.path()).unwrap().count();
-        let log = self.path().join(format!("daemon-{number}.log"));
-        let file = std::fs::File::create(&log).unwrap();
         let mut all = vec!["run"];
         all.extend(arguments);
         let mut command = self.command(&all);
-        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        command.envs(environment.iter().copied());
+        self.spawn(command)
+    }
+
+    /// The daemon, started by a program that gets the binary's path as its last argument.
+    pub fn start_by(&self, program: &[&str]) -> Daemon {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_calve")).current_dir(self.path());
+        command.env_remove("CALVE_CONFIG").env_remove("CALVE_LOG");
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Daemon {
+        let number = std::fs::read_dir(self.path()).unwrap().count();
+        let log = self.path().join(format!("daemon-{number}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Daemon { child: command.spawn().unwrap(), log }
     }
 
@@ -180,13 +193,7 @@ impl Project {
 
     /// `(partition, offset) → how often` in a table, read by an engine that we did not write.
     pub fn offsets(&self, table: &str) -> BTreeMap<(i32, i64), usize> {
-        let text = engines::run("offsets.py", &[&self.metadata(table)]);
-        let mut found = BTreeMap::new();
-        for line in text.lines() {
-            let (partition, offset) = line.split_once(' ').expect("partition offset");
-            *found.entry((partition.parse().unwrap(), offset.parse().unwrap())).or_insert(0) += 1;
-        }
-        found
+        counted(&engines::run("offsets.py", &[&self.metadata(table)]))
     }
 
     /// Every committed record of the topic is in the table once, or, if it is damaged, in the quarantine table once;
@@ -196,6 +203,18 @@ impl Project {
     }
 
     pub fn assert_exactly_once_in(&self, broker: &Broker, topic: &str, table: &str) {
+        let read = |table: &str| engines::run("offsets.py", &[&self.metadata(table)]);
+        self.assert_offsets_in(broker, topic, table, read);
+        let (code, out, errors) = self.calve(&["verify", table]);
+        assert_eq!(code, 0, "verify: {out}\n{errors}");
+    }
+
+    /// The same of `bronze.events` by what `offsets.py` prints of a table.
+    pub fn assert_offsets(&self, broker: &Broker, topic: &str, read: impl Fn(&str) -> String) {
+        self.assert_offsets_in(broker, topic, "bronze.events", read);
+    }
+
+    fn assert_offsets_in(&self, broker: &Broker, topic: &str, table: &str, read: impl Fn(&str) -> String) {
         let log = read_log(broker, topic);
         let (good, bad): (Vec<_>, Vec<_>) = log.into_iter().partition(|(_, is_good)| *is_good);
         let expect = |found: BTreeMap<(i32, i64), usize>, wanted: Vec<((i32, i64), bool)>, what: &str| {
@@ -210,13 +229,11 @@ impl Project {
                 wanted.len()
             );
         };
-        expect(self.offsets(table), good, table);
+        expect(counted(&read(table)), good, table);
         let quarantine = format!("{table}__quarantine");
         if !bad.is_empty() {
-            expect(self.offsets(&quarantine), bad, &quarantine);
+            expect(counted(&read(&quarantine)), bad, &quarantine);
         }
-        let (code, out, errors) = self.calve(&["verify", table]);
-        assert_eq!(code, 0, "verify: {out}\n{errors}");
     }
 }
 
@@ -246,6 +263,15 @@ impl Daemon {
             assert!(Instant::now() < deadline, "did not stop in time:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
     pub fn log(&self) -> String {
@@ -291,6 +317,16 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `offsets.py` printed.
+fn counted(text: &str) -> BTreeMap<(i32, i64), usize> {
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let (partition, offset) = line.split_once(' ').expect("partition offset");
+        *found.entry((partition.parse().unwrap(), offset.parse().unwrap())).or_insert(0) += 1;
+    }
+    found
 }
 
 /// The committed records of a topic by librdkafka's own reading, and whether each is an [`event`].

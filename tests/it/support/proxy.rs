@@ -1,5 +1,6 @@
 //! A proxy between calve and a part, which does what networks, gateways and load balancers do at the worst moment.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub enum Fault {
     Refuse(u16),
     /// HTTP: the request arrives, and this status takes its answer's place.
     Garble(u16),
+    /// HTTP: the request never arrives; this status and this body are the answer.
+    Say(u16, &'static str),
 }
 
 #[derive(Default)]
@@ -31,11 +34,25 @@ struct Plan {
     armed: Vec<(Vec<u8>, Fault, u32)>,
     /// How many requests met a fault.
     met: u32,
+    /// HTTP requests by method.
+    requests: BTreeMap<&'static str, u64>,
     /// What is put in place of what in answers; both are of one length.
     rewritten: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Plan {
+    /// Counts what begins an HTTP request.
+    fn count(&mut self, chunk: &[u8]) {
+        let method = ["GET", "HEAD", "PUT", "POST", "DELETE"].into_iter().find(|method| {
+            chunk
+                .strip_prefix(method.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b" /") || rest.starts_with(b" http"))
+        });
+        if let Some(method) = method {
+            *self.requests.entry(method).or_default() += 1;
+        }
+    }
+
     fn take(&mut self, request: &[u8]) -> Option<Fault> {
         let index = self.armed.iter().position(|(needle, _, times)| {
             *times > 0 && request.windows(needle.len()).any(|window| window == needle.as_slice())
@@ -114,6 +131,11 @@ impl Proxy {
         self.plan.lock().unwrap().met
     }
 
+    /// How many HTTP requests came so far, by method.
+    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.plan.lock().unwrap().requests.clone()
+    }
+
     /// Whether all faults were met.
     pub fn spent(&self) -> bool {
         self.plan.lock().unwrap().armed.is_empty()
@@ -149,11 +171,16 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut:
                 if request.is_empty() {
                     return Ok(());
                 }
-                let hit = plan.lock().unwrap().take(request);
+                let hit = {
+                    let mut plan = plan.lock().unwrap();
+                    plan.count(request);
+                    plan.take(request)
+                };
                 match hit {
                     Some(Fault::Reset) => return reset(&client),
                     Some(Fault::Delay(wait)) => tokio::time::sleep(wait).await,
-                    Some(Fault::Refuse(status)) => return answer(client, status).await,
+                    Some(Fault::Refuse(status)) => return answer(client, status, "").await,
+                    Some(Fault::Say(status, body)) => return answer(client, status, body).await,
                     Some(fault) => pending = Some(fault),
                     None => {}
                 }
@@ -170,7 +197,7 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut:
                 match pending {
                     _ if response.is_empty() => return Ok(()),
                     None => client.write_all(response).await?,
-                    Some(Fault::Garble(status)) => return answer(client, status).await,
+                    Some(Fault::Garble(status)) => return answer(client, status, "").await,
                     Some(Fault::Stall) => {}
                     Some(_) => return reset(&client),
                 }
@@ -184,7 +211,7 @@ fn reset(client: &TcpStream) -> std::io::Result<()> {
     client.set_zero_linger()
 }
 
-async fn answer(mut client: TcpStream, status: u16) -> std::io::Result<()> {
+async fn answer(mut client: TcpStream, status: u16, body: &str) -> std::io::Result<()> {
     let mut rest = [0; 4096];
     // The whole request must be read first: closing with bytes unread would reset the answer away.
     while let Ok(read) = tokio::time::timeout(Duration::from_millis(100), client.read(&mut rest)).await {
@@ -192,8 +219,9 @@ async fn answer(mut client: TcpStream, status: u16) -> std::io::Result<()> {
             return Ok(());
         }
     }
-    let head = format!("HTTP/1.1 {status} Asked For\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-    client.write_all(head.as_bytes()).await?;
+    let length = body.len();
+    let text = format!("HTTP/1.1 {status} Asked For\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    client.write_all(text.as_bytes()).await?;
     client.shutdown().await?;
     while client.read(&mut rest).await? > 0 {}
     Ok(())
