@@ -11,11 +11,16 @@
 pub mod batch;
 #[path = "../../../src/config/mod.rs"]
 pub mod config;
+mod cost;
 #[path = "../../../src/error.rs"]
 mod error;
 mod fetch;
+mod freshness;
 #[path = "../../../tests/corpus/generate.rs"]
 mod generate;
+mod many;
+mod recovery;
+mod running;
 #[path = "../../../src/schema/mod.rs"]
 pub mod schema;
 #[path = "../../../src/source/mod.rs"]
@@ -39,13 +44,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 pub use schema::model;
 
-const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] MEASUREMENT…
+const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] MEASUREMENT…
 
 throughput   N messages of corpus.event.Event, then of corpus.flat.Flat: MB/s of Protobuf, wall and per core
 backlog      N messages of corpus.event.Event under each memory_limit of --limits: peak RSS against it
 bad          N messages cut short against N good ones: CPU of a log of nothing but rejects
 fetch        N messages of 250 bytes: CPU a message of calve's source and of rust-rdkafka's consumers
-commits      2,100 commits of a trickle: time of commit 20 against that of commit 2,000";
+commits      2,100 commits of a trickle: time of commit 20 against that of commit 2,000
+cost         --commits (10,000) of them: time at 10, at 1,000 and at the end; size of metadata
+recovery     kill -9 to the next commit, 25 times
+many         1, 2, 4 daemons on one table: commits, conflicts, what was thrown away
+freshness    50 MB/s for 30 s: how old a record is when its commit is there";
 
 struct Options {
     calve: PathBuf,
@@ -54,6 +63,7 @@ struct Options {
     codec: String,
     limits: Vec<String>,
     rounds: usize,
+    commits: usize,
     measurements: Vec<String>,
 }
 
@@ -66,6 +76,7 @@ fn options() -> Result<Options> {
         codec: "zstd".into(),
         limits: vec!["256MiB".into(), "1GiB".into()],
         rounds: 3,
+        commits: 10_000,
         measurements: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -78,7 +89,10 @@ fn options() -> Result<Options> {
             "--codec" => options.codec = value()?,
             "--limits" => options.limits = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value()?.parse()?,
-            "throughput" | "backlog" | "bad" | "fetch" | "commits" => options.measurements.push(argument),
+            "--commits" => options.commits = value()?.parse()?,
+            "throughput" | "backlog" | "bad" | "fetch" | "commits" | "cost" | "recovery" | "many" | "freshness" => {
+                options.measurements.push(argument)
+            }
             _ => bail!("{HELP}"),
         }
     }
@@ -101,6 +115,10 @@ fn main() -> Result<()> {
             "backlog" => backlog(&options, &broker)?,
             "bad" => bad(&options, &broker)?,
             "fetch" => fetch::fetch(&options, &broker)?,
+            "cost" => cost::measure(&options, &broker)?,
+            "recovery" => recovery::measure(&options, &broker)?,
+            "many" => many::measure(&options, &broker)?,
+            "freshness" => freshness::measure(&options, &broker)?,
             _ => commits(&options, &broker)?,
         }
     }
@@ -165,7 +183,12 @@ fn bad(options: &Options, broker: &Broker) -> Result<()> {
             let cost = run.cpu / log.messages as f64 * 1e6;
             costs.push(cost);
             let (name, rss) = (&log.topic[..4.min(log.topic.len())], run.peak_rss as f64 / 1e6);
-            println!("{name:4}  {:8}  {:11.0}  {:5.1}  {cost:10.2}  {rss:11.0}", log.messages, log.megabytes(), run.cpu);
+            println!(
+                "{name:4}  {:8}  {:11.0}  {:5.1}  {cost:10.2}  {rss:11.0}",
+                log.messages,
+                log.megabytes(),
+                run.cpu
+            );
         }
     }
     let ratios: Vec<f64> = costs.chunks(2).map(|pair| pair[1] / pair[0]).collect();
@@ -200,9 +223,8 @@ fn commits(options: &Options, broker: &Broker) -> Result<()> {
     let mut times = Vec::new();
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(&line?)?;
-        let fields = &line["fields"];
-        if fields["message"] == "committed" {
-            times.push(fields["milliseconds"].as_f64().context("a commit's time")?);
+        if line["message"] == "committed" {
+            times.push(line["milliseconds"].as_f64().context("a commit's time")?);
         }
         if times.len() == COMMITS {
             break;
@@ -377,6 +399,12 @@ impl Project {
         );
         std::fs::write(at.join("calve.toml"), text)?;
         Ok(Project { folder })
+    }
+
+    /// Further keys of the topic.
+    fn append(&self, keys: &str) -> Result<()> {
+        let path = self.folder.path().join("calve.toml");
+        Ok(std::fs::write(&path, std::fs::read_to_string(&path)? + keys)?)
     }
 
     fn command(&self, options: &Options) -> Command {
