@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, Catalog};
-use crate::config::Project;
+use crate::config::{self, Project};
 use crate::error::Error;
 use crate::ingest::{self, patiently};
 use crate::refine::Refinements;
@@ -49,6 +50,8 @@ const FETCH_PERCENT: u64 = 35;
 const WRITE_PERCENT: u64 = 35;
 /// How often figures are looked at that nobody tells.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
+/// A run that must end by itself waits so long for a catalog.
+const CATALOG_WAIT: Duration = Duration::from_secs(60);
 /// A topic's loop may hold so much, however many topics there are; most of them are quiet at any time.
 const TOPIC_BYTES_MIN: u64 = 8 << 20;
 
@@ -86,67 +89,55 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
         }
     };
 
-    let mut catalogs: HashMap<String, Arc<dyn Catalog>> = HashMap::new();
     let mut report = Report::default();
-    let mut feeds = Vec::new();
-    for topic in topics {
-        if !catalogs.contains_key(&topic.catalog) {
-            let config = project
-                .catalogs
-                .get(&topic.catalog)
-                .with_context(|| format!("{}: no catalog named {}", topic.place, topic.catalog))?;
-            let wait = ingest::Patience {
-                topic: topic.name.clone(),
-                board: board.clone(),
-                limit: options.until_caught_up.then_some(Duration::from_secs(60)),
-                stall: None,
-            };
-            let opened = tokio::select! {
-                () = stop.cancelled() => return Ok(report),
-                opened = open_catalog(&wait, config) => opened,
-            };
-            match opened {
-                Ok(catalog) => drop(catalogs.insert(topic.catalog.clone(), catalog)),
-                Err(error) => {
-                    halt(&board, &mut report, &topic.name, &error.into());
-                    continue;
-                }
-            }
-        }
-        feeds.push(topic);
+    // Each is opened by the topics that need it, as they start: one that is down holds up no other.
+    let mut catalogs: HashMap<String, (config::Catalog, Arc<OnceCell<Arc<dyn Catalog>>>)> = HashMap::new();
+    for topic in &topics {
+        let config = project
+            .catalogs
+            .get(&topic.catalog)
+            .with_context(|| format!("{}: no catalog named {}", topic.place, topic.catalog))?;
+        catalogs.entry(topic.catalog.clone()).or_insert_with(|| (config.clone(), Arc::default()));
     }
 
     let budget = Budget::new(limit / 100 * FETCH_PERCENT);
     let subscriptions =
-        feeds.iter().map(|topic| TopicSubscription { name: topic.name.clone(), isolation: topic.isolation }).collect();
+        topics.iter().map(|topic| TopicSubscription { name: topic.name.clone(), isolation: topic.isolation }).collect();
     let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget, &metrics.kafka())?;
     let source = Arc::new(source);
     let admin = Admin::new(&project.kafka)?;
-    let memory_bytes = (limit / 100 * WRITE_PERCENT / feeds.len().max(1) as u64).max(TOPIC_BYTES_MIN);
+    let memory_bytes = (limit / 100 * WRITE_PERCENT / topics.len().max(1) as u64).max(TOPIC_BYTES_MIN);
 
     let observing = AbortOnDrop(tokio::spawn(observe(board.clone(), metrics.clone(), budget, refinements.clone())));
-    let read = feeds.iter().map(|topic| (topic.name.clone(), topic.isolation)).collect();
+    let read = topics.iter().map(|topic| (topic.name.clone(), topic.isolation)).collect();
     let watching = AbortOnDrop(tokio::spawn(ingest::watch_stuck(read, admin.clone(), board.clone(), metrics.clone())));
-    let counted: Vec<TopicMetrics> = feeds.iter().map(|topic| metrics.topic(&topic.name)).collect();
+    let counted: Vec<TopicMetrics> = topics.iter().map(|topic| metrics.topic(&topic.name)).collect();
     let watch = options.progress.watch("reading", move || read_so_far(&counted));
 
     let cancel = stop.child_token();
     let mut loops = JoinSet::new();
     let mut running = HashMap::new();
-    for topic in feeds {
+    for topic in topics {
         let Some(events) = events.remove(&topic.name) else { continue };
-        let context = ingest::Context {
-            catalog: catalogs[&topic.catalog].clone(),
-            source: source.clone(),
-            admin: admin.clone(),
+        let (config, opened) = catalogs[&topic.catalog].clone();
+        let wait = ingest::Patience {
+            topic: topic.name.clone(),
             board: board.clone(),
-            metrics: metrics.clone(),
-            refinements: refinements.clone(),
-            memory_bytes,
-            until_caught_up: options.until_caught_up,
+            limit: options.until_caught_up.then_some(CATALOG_WAIT),
+            stall: Some(events.stall()),
         };
+        let (source, admin, board, metrics) = (source.clone(), admin.clone(), board.clone(), metrics.clone());
+        let (refinements, until_caught_up, cancel) = (refinements.clone(), options.until_caught_up, cancel.clone());
         let name = topic.name.clone();
-        let task = loops.spawn(ingest::run(topic, events, context, cancel.clone()));
+        let task = loops.spawn(async move {
+            let catalog = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                catalog = open_catalog(&wait, &config, &opened) => catalog?,
+            };
+            let context =
+                ingest::Context { catalog, source, admin, board, metrics, refinements, memory_bytes, until_caught_up };
+            ingest::run(topic, events, context, cancel).await
+        });
         running.insert(task.id(), name);
     }
 
@@ -273,8 +264,13 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn open_catalog(wait: &ingest::Patience, config: &crate::config::Catalog) -> Result<Arc<dyn Catalog>, Error> {
-    patiently!(wait, async { catalog::open(config).await.map_err(Error::from) })
+async fn open_catalog(
+    wait: &ingest::Patience,
+    config: &config::Catalog,
+    opened: &OnceCell<Arc<dyn Catalog>>,
+) -> Result<Arc<dyn Catalog>, Error> {
+    let open = || async { catalog::open(config).await.map_err(Error::from) };
+    patiently!(wait, async { opened.get_or_try_init(open).await.cloned() })
 }
 
 fn halt(board: &Board, report: &mut Report, topic: &str, error: &anyhow::Error) {

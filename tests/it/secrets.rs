@@ -7,7 +7,7 @@ use crate::support::parts::Part;
 use crate::support::project::{PROTO, Project, event};
 use crate::support::proxy::{Fault, Proxy};
 
-/// Each in one place of the configuration. What echoes it back (a server in its answer) is part of the test.
+/// Each in one place of the configuration.
 const PLANTED: [&str; 10] = [
     "planted-kafka-password",
     "planted-http-token",
@@ -54,10 +54,9 @@ async fn planted_secrets_stay_where_they_were_planted() {
         "catalogs/postgres.toml",
         "type = \"sql\"\nuri = \"postgresql://me:planted-postgres-password@127.0.0.1:1/db\"\nwarehouse = \"w\"\n",
     );
-    // A server that echoes what it was told is no excuse.
-    let echo = "{\"error\":{\"message\":\"no such token\",\"type\":\"NotAuthorizedException\",\"code\":401}}";
+    let refused = "{\"error\":{\"message\":\"no such token\",\"type\":\"NotAuthorizedException\",\"code\":401}}";
     let proxy = Proxy::start(&rest.address).await;
-    proxy.arm("planted-rest-header", Fault::Say(401, echo), u32::MAX);
+    proxy.arm("planted-rest-header", Fault::Say(401, refused), u32::MAX);
     project.write(
         "catalogs/token.toml",
         &format!(
