@@ -269,7 +269,18 @@ async fn open_catalog(
     config: &config::Catalog,
     opened: &OnceCell<Arc<dyn Catalog>>,
 ) -> Result<Arc<dyn Catalog>, Error> {
-    let open = || async { catalog::open(config).await.map_err(Error::from) };
+    let open = || async {
+        catalog::open(config).await.map_err(|error| {
+            let error = Error::from(error.at(format_args!("topic {}", wait.topic)));
+            match error.is_retry() {
+                true => error,
+                false => Error::halt(format!(
+                    "{error}; mend catalogs/{}.toml, or what its server grants, and start calve again",
+                    config.name
+                )),
+            }
+        })
+    };
     patiently!(wait, async { opened.get_or_try_init(open).await.cloned() })
 }
 

@@ -158,7 +158,10 @@ pub async fn send(catalog: &dyn Catalog, prepared: &Prepared) -> Sent {
         }
         Err(error @ (catalog::Error::AlreadyExists(_) | catalog::Error::Refused(_))) => {
             let (name, catalog) = (prepared.base.identifier(), catalog.name());
-            Sent::Refused(Error::halt(format!("table {name}: catalog {catalog} does not take the commit: {error}")))
+            Sent::Refused(Error::halt(format!(
+                "table {name}: catalog {catalog} does not take the commit: {error}; if it is its credentials or grants, \
+                 mend them and start calve again, which reads again what was not committed"
+            )))
         }
     }
 }

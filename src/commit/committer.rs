@@ -538,9 +538,10 @@ pub(super) fn not_loaded(catalog: &dyn Catalog, ident: &TableIdent, error: catal
             "table {ident} is not in catalog {name} any more: it was dropped or renamed; bring it back, or start calve \
              again, which makes it anew and fills it from the beginning"
         )),
-        catalog::Error::Refused(why) => {
-            Error::halt(format!("table {ident}: catalog {name} does not let it be loaded: {why}"))
-        }
+        catalog::Error::Refused(why) => Error::halt(format!(
+            "table {ident}: catalog {name} does not let it be loaded: {why}; mend the credentials in \
+                 catalogs/{name}.toml, or what they may do, and start calve again"
+        )),
         error => Error::retry(format!("table {ident}: loading it from catalog {name} failed: {error}")),
     }
 }

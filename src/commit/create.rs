@@ -143,6 +143,6 @@ fn failed(catalog: &dyn Catalog, ident: &TableIdent, what: &str, error: catalog:
         catalog::Error::Unavailable(_) | catalog::Error::Unknown(_) | catalog::Error::Conflict(_) => {
             Error::retry(message)
         }
-        _ => Error::halt(message),
+        _ => Error::halt(format!("{message}; grant what is lacking, or have it made, and start calve again")),
     }
 }
