@@ -12,6 +12,8 @@ use super::event::Event;
 /// A change of the group's assignment, as librdkafka's rebalance callback reported it.
 #[derive(Debug)]
 pub(super) struct Rebalance {
+    /// Which client reports it ([`super::native::Client::id`]): one that was given up may still have done so.
+    pub client: usize,
     pub kind: RebalanceKind,
     pub partitions: Vec<(String, i32)>,
 }
@@ -30,6 +32,7 @@ pub(super) enum Command {
     Rebalance(Rebalance),
     /// An error of the client as a whole.
     ClientError {
+        client: usize,
         code: i32,
         reason: String,
         fatal: bool,

@@ -163,8 +163,11 @@ impl Worker {
 
     fn obey(&mut self, command: Command) -> Next {
         match command {
-            Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, partitions }) => self.on_assign(partitions),
-            Command::Rebalance(Rebalance { kind: RebalanceKind::Revoke { lost }, partitions }) => {
+            // Of a client that was given up.
+            Command::Rebalance(Rebalance { client, .. }) | Command::ClientError { client, .. }
+                if client != self.client.id() => {}
+            Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, partitions, .. }) => self.on_assign(partitions),
+            Command::Rebalance(Rebalance { kind: RebalanceKind::Revoke { lost }, partitions, .. }) => {
                 self.on_revoke(&partitions, lost);
             }
             Command::Start { topic, generation, offsets } => self.start(topic, generation, &offsets),
@@ -185,7 +188,9 @@ impl Worker {
             }
             Command::CommitOffsets { topic, offsets } => self.commit_offsets(topic, &offsets),
             Command::Deliver { topic, event } => self.topics[topic].send(event),
-            Command::ClientError { code, reason, fatal } => self.on_client_error(NativeError::new(code, reason), fatal),
+            Command::ClientError { code, reason, fatal, .. } => {
+                self.on_client_error(NativeError::new(code, reason), fatal)
+            }
             Command::Close { deadline, done } => return Next::Close { deadline, done },
         }
         Next::Continue

@@ -490,7 +490,7 @@ async fn who_died_is_succeeded_at_once_and_who_left_is_not_waited_for(broker: &B
     // It goes without a word.
     drop(source);
     while !matches!(first.step().await, Met::Closed) {}
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
 
     produce(10..20);
     let (source, mut streams, _) = start(&config, &[topic]);

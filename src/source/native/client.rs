@@ -98,6 +98,11 @@ impl Client {
         self.handle.as_ptr()
     }
 
+    /// Tells it from others of this process.
+    pub fn id(&self) -> usize {
+        self.handle() as usize
+    }
+
     pub fn subscribe<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<(), NativeError> {
         let mut list = Offsets::new();
         for topic in topics {
@@ -254,7 +259,7 @@ unsafe extern "C" fn on_rebalance(
         code::ASSIGN_PARTITIONS => RebalanceKind::Assign,
         _ => RebalanceKind::Revoke { lost },
     };
-    inbox.push(Command::Rebalance(Rebalance { kind, partitions }));
+    inbox.push(Command::Rebalance(Rebalance { client: rk as usize, kind, partitions }));
 }
 
 unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, err: c_int, reason: *const c_char, opaque: *mut c_void) {
@@ -266,9 +271,9 @@ unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, err: c_int, reason: *con
     let fatal_code = read_return(fatal);
     if fatal_code != 0 {
         let reason = unsafe { text(words.as_ptr()) };
-        inbox.push(Command::ClientError { code: fatal_code, reason, fatal: true });
+        inbox.push(Command::ClientError { client: rk as usize, code: fatal_code, reason, fatal: true });
     } else {
-        inbox.push(Command::ClientError { code: err, reason, fatal: false });
+        inbox.push(Command::ClientError { client: rk as usize, code: err, reason, fatal: false });
     }
 }
 
