@@ -75,12 +75,18 @@ fn who_is_killed_is_succeeded_at_once(broker: &Broker, rounds: usize) {
             daemon.kill();
         }
         produce();
-        for _ in 0..killed {
+        // Kafka goes by a returning member's protocol alone. The light broker also compares what the member holds, which
+        // is nothing, and has the whole group join again; who is dead does not, so there all come before one is waited
+        // for.
+        let at_once = if broker.is_light() { killed } else { 1 };
+        for _ in 0..killed / at_once {
             let started = std::time::Instant::now();
-            let daemon = project.start();
-            daemon.wait_for(" committed ", Duration::from_secs(15));
-            times.push(started.elapsed().as_millis());
-            daemons.push(daemon);
+            let come = daemons.len();
+            daemons.extend((0..at_once).map(|_| project.start()));
+            for daemon in &daemons[come..] {
+                daemon.wait_for(" committed ", Duration::from_secs(15));
+                times.push(started.elapsed().as_millis());
+            }
         }
     }
     times.sort_unstable();

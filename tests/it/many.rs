@@ -37,7 +37,8 @@ fn four_daemons_meet_rarely_on_one_table_and_throw_nothing_away() {
     const PARTITIONS: i64 = 8;
     let broker = Broker::light();
     broker.create_topic("events", PARTITIONS as i32, &[]);
-    let project = Project::new(&broker, "commit_interval = \"500ms\"\n");
+    // Well above what a commit takes, even of a debug build beside other tests: they meet by chance, not by need.
+    let project = Project::new(&broker, "commit_interval = \"2s\"\n");
     let mut next = 0;
     let mut produce = || {
         let records = (next..next + 80).map(|id| Record::new((id % PARTITIONS) as i32, event(id)));
@@ -49,7 +50,7 @@ fn four_daemons_meet_rarely_on_one_table_and_throw_nothing_away() {
     wait_until_shared(&daemons);
     let names = ["calve_commits_total", "calve_commit_conflicts_total", "calve_discarded_batches_total"];
     let before = names.map(|name| sum(&daemons, name));
-    let until = Instant::now() + Duration::from_secs(8);
+    let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
         produce();
         std::thread::sleep(Duration::from_millis(50));
@@ -57,7 +58,7 @@ fn four_daemons_meet_rarely_on_one_table_and_throw_nothing_away() {
     let after = names.map(|name| sum(&daemons, name));
     let [commits, conflicts, discarded] = std::array::from_fn(|at| after[at] - before[at]);
     println!("{commits} commits, {conflicts} conflicts, {discarded} thrown away");
-    assert!(commits > 30.0, "{commits} commits");
+    assert!(commits > 20.0, "{commits} commits");
     assert!(conflicts < commits / 2.0, "{conflicts} conflicts in {commits} commits");
     assert_eq!(discarded, 0.0, "batches that were thrown away without a rebalance");
     // Whoever met another wrote its metadata again, and no data.

@@ -35,7 +35,7 @@ fn topic(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_secrets_stay_where_they_were_planted() {
     let (broker, s3, rest) = (Broker::light(), Part::start("s3", &[]), Part::start("rest", &["token=other"]));
-    let topics = ["postgres", "token", "credential", "store", "local"];
+    let topics = ["postgres", "token", "store", "local"];
     for topic in topics {
         broker.create_topic(topic, 1, &[]);
         broker.produce(topic, &(0..20).map(|id| Record::new(0, event(id))).collect::<Vec<_>>());
@@ -64,10 +64,6 @@ async fn planted_secrets_stay_where_they_were_planted() {
             proxy.url(&rest.address)
         ),
     );
-    project.write(
-        "catalogs/credential.toml",
-        &format!("type = \"rest\"\nuri = \"{}\"\ncredential = \"id:planted-rest-credential\"\n", rest.address),
-    );
     let store = |keys: &str, endpoint: &str| {
         format!(
             "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"s3://lake/w\"\n\
@@ -83,6 +79,7 @@ async fn planted_secrets_stay_where_they_were_planted() {
 
     let loud = [("CALVE_LOG", "trace"), ("RUST_BACKTRACE", "1")];
     let daemon = project.start_with(&["-v", "--log-format", "json"], &loud);
+    daemon.wait_for("serving http://", Duration::from_secs(20));
     std::thread::sleep(Duration::from_secs(3));
     for arguments in [
         vec!["-o", "json", "status"],
@@ -92,7 +89,7 @@ async fn planted_secrets_stay_where_they_were_planted() {
         vec!["-o", "json", "validate", "--connect"],
         vec!["-vv", "verify", "bronze.store"],
         vec!["query", "SELECT * FROM bronze.token"],
-        vec!["ledger", "show", "bronze.credential"],
+        vec!["ledger", "show", "bronze.postgres"],
         vec!["schema", "show", "local"],
     ] {
         let (code, out, log) = project.calve_with(&arguments, &loud);
@@ -142,7 +139,7 @@ fn faults_of_the_configuration_quote_no_secret() {
     project.write(
         "catalogs/local.toml",
         "type = \"rest\"\nuri = \"http://me:planted-postgres-password@ nowhere\"\ntokn = \"planted-rest-token\"\n\
-         \"s3.secret-acces-key\" = \"planted-s3-secret-key\"\n",
+         credential = \"id:planted-rest-credential\"\n\"s3.secret-acces-key\" = \"planted-s3-secret-key\"\n",
     );
     for arguments in [vec!["validate"], vec!["-o", "json", "validate"], vec!["-vvv", "validate", "--connect"]] {
         let (code, out, log) = project.calve(&arguments);
