@@ -45,6 +45,7 @@ pub(super) enum Command {
     },
     /// All loops are done with the revoked partitions, or the wait for them is over.
     Revoked {
+        client: usize,
         partitions: Vec<(usize, i32)>,
     },
     Seek {

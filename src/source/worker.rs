@@ -154,6 +154,13 @@ impl Worker {
                 continue;
             }
             let error = NativeError::new(message.error(), message.error_reason());
+            if error.code == code::FATAL
+                && let Some(NativeError { code, reason }) = self.client.fatal_error()
+            {
+                // Not here: what comes of it may take the client's place, of which a message is in hand.
+                self.inbox.push(Command::ClientError { client: self.client.id(), code, reason, fatal: true });
+                continue;
+            }
             match self.by_name.get(&message.topic()) {
                 Some(&topic) => self.on_topic_fault(topic, -1, &error),
                 None => tracing::warn!("kafka consumer: {error}"),
@@ -164,14 +171,16 @@ impl Worker {
     fn obey(&mut self, command: Command) -> Next {
         match command {
             // Of a client that was given up.
-            Command::Rebalance(Rebalance { client, .. }) | Command::ClientError { client, .. }
+            Command::Rebalance(Rebalance { client, .. })
+            | Command::ClientError { client, .. }
+            | Command::Revoked { client, .. }
                 if client != self.client.id() => {}
             Command::Rebalance(Rebalance { kind: RebalanceKind::Assign, partitions, .. }) => self.on_assign(partitions),
             Command::Rebalance(Rebalance { kind: RebalanceKind::Revoke { lost }, partitions, .. }) => {
                 self.on_revoke(&partitions, lost);
             }
             Command::Start { topic, generation, offsets } => self.start(topic, generation, &offsets),
-            Command::Revoked { partitions } => self.unassign(&partitions),
+            Command::Revoked { partitions, .. } => self.unassign(&partitions),
             Command::Seek { topic, partition, offset } => self.seek(topic, partition, offset),
             Command::Pause { topic, paused } => {
                 self.topics[topic].paused = paused;
@@ -298,7 +307,7 @@ impl Worker {
                 waits.spawn_on(wait, &self.runtime);
             }
         }
-        let inbox = self.inbox.clone();
+        let (inbox, client) = (self.inbox.clone(), self.client.id());
         self.runtime.spawn(async move {
             let all = async { while waits.join_next().await.is_some() {} };
             if tokio::time::timeout(REVOKE_WAIT, all).await.is_err() {
@@ -308,7 +317,7 @@ impl Worker {
                     REVOKE_WAIT.as_secs()
                 );
             }
-            inbox.push(Command::Revoked { partitions: gone });
+            inbox.push(Command::Revoked { client, partitions: gone });
         });
     }
 
@@ -445,6 +454,10 @@ impl Worker {
         }
         if !reading.is_empty() {
             self.unassign(&reading);
+        }
+        if Instant::now() >= deadline {
+            // Without a word: librdkafka could not be freed if it began to leave and nobody answered what it asks.
+            return;
         }
         if self.seat.is_some() {
             // In order is not by accident: the others need not wait for us to come back.

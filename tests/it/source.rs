@@ -530,35 +530,52 @@ async fn who_died_is_succeeded_at_once_on_kafka() {
     who_died_is_succeeded_at_once_and_who_left_is_not_waited_for(Broker::shared_kafka(), "seats").await;
 }
 
+/// Another member under somebody's static id; it stays until it is dropped.
+struct Thief {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    polling: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Thief {
+    fn start(broker: &Broker, topic: &'static str, id: &str) -> Thief {
+        use rdkafka::consumer::{BaseConsumer, Consumer};
+        let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", topic)
+            .set("group.instance.id", id)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .create()
+            .unwrap();
+        consumer.subscribe(&[topic]).unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let polling = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = consumer.poll(Duration::from_millis(50));
+            }
+        });
+        Thief { stop, polling: Some(polling) }
+    }
+}
+
+impl Drop for Thief {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = self.polling.take().map(std::thread::JoinHandle::join);
+    }
+}
+
 /// Two containers of one machine with the same host name have the same id; here it is a thief who has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_shut_out_of_its_seat_joins_again_without_one() {
-    use rdkafka::consumer::{BaseConsumer, Consumer};
     let broker = Broker::shared_kafka();
     broker.create_topic("stolen", 2, &[]);
     (0..2).for_each(|partition| broker.produce("stolen", &numbered(partition, 0..10)));
-    let config = broker.config("stolen");
-    let (source, mut streams, _) = start(&config, &["stolen"]);
+    let (source, mut streams, _) = start(&broker.config("stolen"), &["stolen"]);
     let mut events = Loop::new(streams.remove("stolen").unwrap());
     events.until(&[(0, 10), (1, 10)]).await;
-    let thief: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", broker.bootstrap_servers())
-        .set("group.id", "stolen")
-        .set("group.instance.id", source.instance_ids()[0])
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", "6000")
-        .create()
-        .unwrap();
-    thief.subscribe(&["stolen"]).unwrap();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let stealing = std::thread::spawn({
-        let stop = stop.clone();
-        move || {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let _ = thief.poll(Duration::from_millis(50));
-            }
-        }
-    });
+    let thief = Thief::start(broker, "stolen", source.instance_ids()[0]);
     // What it had is lost, and it gets its share as any member.
     while !events.lost || events.owned.len() != 1 {
         let met = events.step().await;
@@ -568,8 +585,25 @@ async fn who_is_shut_out_of_its_seat_joins_again_without_one() {
     broker.produce("stolen", &numbered(kept, 10..20));
     events.until(&[(kept, 20)]).await;
     assert_eq!(events.values(kept), expected(0..20));
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    stealing.join().unwrap();
+    drop(thief);
+    source.shutdown(PATIENCE).await;
+}
+
+/// An id that the user gave to two daemons is for the user to mend.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_out_of_the_id_that_it_was_given_fails_for_good() {
+    let broker = Broker::shared_kafka();
+    broker.create_topic("given", 2, &[]);
+    let mut config = broker.config("given");
+    config.instance_id = Some("mine".into());
+    let (source, mut streams, _) = start(&config, &["given"]);
+    assert_eq!(source.instance_ids(), ["mine"]);
+    let mut events = Loop::new(streams.remove("given").unwrap());
+    events.until(&[(0, 0), (1, 0)]).await;
+    let thief = Thief::start(broker, "given", "mine");
+    let error = events.until_failed().await;
+    assert!(!error.is_retry() && error.to_string().contains("kafka.instance_id"), "{error}");
+    drop(thief);
     source.shutdown(PATIENCE).await;
 }
 
@@ -577,24 +611,23 @@ async fn who_is_shut_out_of_its_seat_joins_again_without_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_waits_for_what_is_down_holds_up_no_rebalance() {
     let broker = Broker::light();
-    for topic in ["down", "up"] {
-        broker.create_topic(topic, 2, &[]);
-        (0..2).for_each(|partition| broker.produce(topic, &numbered(partition, 0..10)));
+    // Of five partitions another daemon gets two, of which one at least is of the topic that waits.
+    for (topic, partitions) in [("down", 4), ("up", 1)] {
+        broker.create_topic(topic, partitions, &[]);
+        (0..partitions).for_each(|partition| broker.produce(topic, &numbered(partition, 0..10)));
     }
     let (first_source, mut streams, _) = start(&broker.config("g"), &["down", "up"]);
     let (mut down, mut first) = (Loop::new(streams.remove("down").unwrap()), Loop::new(streams.remove("up").unwrap()));
-    down.until(&[(0, 10), (1, 10)]).await;
-    first.until(&[(0, 10), (1, 10)]).await;
+    down.until(&[(0, 10), (1, 10), (2, 10), (3, 10)]).await;
+    first.until(&[(0, 10)]).await;
     let _held = down.events.stall().hold();
 
     let started = Instant::now();
     let (second_source, mut streams, _) = start(&broker.config("g"), &["down", "up"]);
-    let mut second = Loop::at(streams.remove("up").unwrap(), first.ledger.clone());
+    let mut second = Loop::at(streams.remove("down").unwrap(), down.ledger.clone());
     while second.owned.is_empty() {
-        tokio::select! {
-            met = first.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
-            met = second.step() => assert!(!matches!(met, Met::Failed(_)), "{met:?}"),
-        }
+        let met = second.step().await;
+        assert!(!matches!(met, Met::Failed(_)), "{met:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
     second_source.shutdown(PATIENCE).await;

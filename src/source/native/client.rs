@@ -180,6 +180,12 @@ impl Client {
         unsafe { sys::rd_kafka_consumer_closed(self.handle()) != 0 }
     }
 
+    /// The error after which the client does nothing more, if there was one.
+    pub fn fatal_error(&self) -> Option<NativeError> {
+        // SAFETY: live handle.
+        unsafe { fatal_error(self.handle()) }
+    }
+
     /// Asks any broker for its metadata.
     pub fn check(&self, timeout: Duration) -> Result<(), NativeError> {
         let mut metadata = ptr::null();
@@ -263,18 +269,23 @@ unsafe extern "C" fn on_rebalance(
 }
 
 unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, err: c_int, reason: *const c_char, opaque: *mut c_void) {
-    // SAFETY: as above; the reason is terminated.
-    let (inbox, reason) = unsafe { (&*opaque.cast::<Inbox>(), text(reason)) };
+    // SAFETY: as above; the reason is terminated; the handle is live.
+    let (inbox, reason, fatal) = unsafe { (&*opaque.cast::<Inbox>(), text(reason), fatal_error(rk)) };
+    let (code, reason, fatal) = match fatal {
+        Some(error) => (error.code, error.reason, true),
+        None => (err, reason, false),
+    };
+    inbox.push(Command::ClientError { client: rk as usize, code, reason, fatal });
+}
+
+/// # Safety
+/// The handle must be live.
+unsafe fn fatal_error(rk: *mut sys::rd_kafka_t) -> Option<NativeError> {
     let mut words = [0 as c_char; 512];
     // SAFETY: live handle; the buffer's length is given.
-    let fatal = unsafe { sys::rd_kafka_fatal_error(rk, words.as_mut_ptr(), words.len()) };
-    let fatal_code = read_return(fatal);
-    if fatal_code != 0 {
-        let reason = unsafe { text(words.as_ptr()) };
-        inbox.push(Command::ClientError { client: rk as usize, code: fatal_code, reason, fatal: true });
-    } else {
-        inbox.push(Command::ClientError { client: rk as usize, code: err, reason, fatal: false });
-    }
+    let code = read_return(unsafe { sys::rd_kafka_fatal_error(rk, words.as_mut_ptr(), words.len()) });
+    // SAFETY: terminated by the call.
+    (code != 0).then(|| NativeError::new(code, unsafe { text(words.as_ptr()) }))
 }
 
 /// Runs on librdkafka's threads.

@@ -19,6 +19,8 @@ pub(in crate::source) mod code {
     pub const GROUP_AUTHORIZATION_FAILED: i32 = E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED as i32;
     pub const INVALID_TOPIC: i32 = E::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION as i32;
     pub const FENCED_INSTANCE_ID: i32 = E::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID as i32;
+    /// Fatal; which error it is must be asked.
+    pub const FATAL: i32 = E::RD_KAFKA_RESP_ERR__FATAL as i32;
     pub const BAD_MESSAGE: i32 = E::RD_KAFKA_RESP_ERR__BAD_MSG as i32;
     pub const BAD_COMPRESSION: i32 = E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as i32;
     /// A codec that this build does not have.
