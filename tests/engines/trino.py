@@ -19,7 +19,8 @@ from canonical import EPOCH
 
 
 def request(url, body=None):
-    headers = {"X-Trino-User": "tests", "X-Trino-Time-Zone": "UTC"}
+    # Without the capability, times come rounded to milliseconds.
+    headers = {"X-Trino-User": "tests", "X-Trino-Time-Zone": "UTC", "X-Trino-Client-Capabilities": "PARAMETRIC_DATETIME"}
     for attempt in range(5):
         try:
             with urllib.request.urlopen(urllib.request.Request(url, data=body, headers=headers), timeout=120) as reply:

@@ -343,6 +343,9 @@ impl Chaos {
         }
         let Running { daemon, .. } = self.daemons.pop().unwrap();
         assert_eq!(daemon.terminate(), 0);
+        // The lag may have been taken before the last records came: what the daemon left is read by who ends at the end.
+        let (code, out, errors) = self.project.calve(&["run", "--until-caught-up"]);
+        assert_eq!(code, 0, "{out}\n{errors}");
         println!("{} records, {} changes by a stranger", self.id, self.changes);
 
         let (code, out, errors) = self.project.calve(&["verify", "bronze.events", "--deep"]);

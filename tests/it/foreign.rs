@@ -42,6 +42,15 @@ struct Scene {
     name_column: String,
 }
 
+/// Rows with these ids and nothing else: Spark wants a value of every column.
+fn insert(target: &str, table: &str, ids: &[i64]) -> String {
+    let values: Vec<String> = ids.iter().map(|id| format!("({id}L)")).collect();
+    format!(
+        "INSERT INTO {target} BY NAME SELECT v.id, e.* EXCEPT (id) FROM VALUES {} AS v(id) LEFT JOIN {table} AS e ON false",
+        values.join(", ")
+    )
+}
+
 fn seed() -> u64 {
     let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("CALVE_SEED={seed}");
@@ -167,8 +176,7 @@ impl Scene {
         match step {
             "append by Spark" => {
                 let ids = self.foreign_ids(3);
-                let values: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
-                self.sql(&format!("INSERT INTO {table} (id) VALUES {}", values.join(", ")));
+                self.sql(&insert(table, table, &ids));
             }
             "append by PyIceberg" => {
                 let ids: Vec<String> = self.foreign_ids(2).iter().map(i64::to_string).collect();
@@ -220,7 +228,7 @@ impl Scene {
             "branch and tag" => {
                 let name = format!("b{}", self.random.random::<u16>());
                 self.sql(&format!("ALTER TABLE {table} CREATE BRANCH {name}"));
-                self.sql(&format!("INSERT INTO {table}.branch_{name} (id) VALUES ({})", 2 * FOREIGN));
+                self.sql(&insert(&format!("{table}.branch_{name}"), table, &[2 * FOREIGN]));
                 self.sql(&format!("ALTER TABLE {table} CREATE TAG t{name}"));
                 self.pyiceberg(&["tag", &format!("p{name}")]);
                 let head = self.head();
@@ -440,7 +448,7 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
     all.iter().for_each(|topic| daemon.wait_for_rows(topic, 10));
 
     let mut spark = Spark::of_project(project.path());
-    spark.sql("INSERT INTO local.bronze.events (id) VALUES (1000000)");
+    spark.sql(&insert("local.bronze.events", "local.bronze.events", &[FOREIGN]));
     spark.sql("ALTER TABLE local.bronze.events DROP COLUMN numbers");
     spark.sql("ALTER TABLE local.bronze.kafka DROP COLUMN _kafka.headers");
     let warehouse = project.path().join("warehouse");
