@@ -1,13 +1,9 @@
-//! Other writers on a table that calve feeds: Spark and PyIceberg append, overwrite, delete, compact, expire, roll back
-//! and change schema, spec and sort order while the daemon ingests. It goes on, loses nothing, doubles nothing, and
-//! drops nobody's change; what it cannot go on with halts the topic concerned, with who and what.
+//! Other writers on a table that calve feeds: Spark and PyIceberg change columns, spec and sort order while the daemon
+//! ingests. It goes on with their choice; what it cannot go on with halts the topic concerned, with who and what.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::support::broker::{Broker, Record};
@@ -32,12 +28,10 @@ struct Scene {
     project: Project,
     daemon: Daemon,
     spark: Spark,
-    random: StdRng,
     model: Model,
     produced: i64,
-    /// What the daemon has committed since it started, rows of before a rollback included.
+    /// What the daemon has committed since it started.
     committed: u64,
-    foreign: i64,
     /// Columns as they are called now, by what the proto calls them.
     name_column: String,
 }
@@ -51,14 +45,8 @@ fn insert(target: &str, table: &str, ids: &[i64]) -> String {
     )
 }
 
-fn seed() -> u64 {
-    let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    println!("CALVE_SEED={seed}");
-    seed
-}
-
 impl Scene {
-    fn new(seed: u64, keys: &str) -> Scene {
+    fn new(keys: &str) -> Scene {
         let broker = Broker::light();
         broker.create_topic("events", PARTITIONS as i32, &[]);
         let project = Project::new(&broker, &format!("commit_interval = \"100ms\"\n{keys}"));
@@ -68,11 +56,9 @@ impl Scene {
             broker,
             project,
             daemon,
-            random: StdRng::seed_from_u64(seed),
             model: Model::default(),
             produced: 0,
             committed: 0,
-            foreign: FOREIGN,
             name_column: "name".to_owned(),
         };
         scene.produce(40);
@@ -103,27 +89,6 @@ impl Scene {
             }
         }
         panic!("Spark came to no end with {statement}");
-    }
-
-    fn pyiceberg(&self, arguments: &[&str]) {
-        let warehouse = self.project.path().join("warehouse");
-        let warehouse = warehouse.to_str().unwrap();
-        let database = format!("{warehouse}/catalog.db");
-        engines::run("foreigner.py", &[&[database.as_str(), warehouse, "bronze.events"], arguments].concat());
-    }
-
-    fn foreign_ids(&mut self, count: i64) -> Vec<i64> {
-        let ids = self.foreign..self.foreign + count;
-        self.foreign = ids.end;
-        self.model.foreign.extend(ids.clone().map(|id| (id, ())));
-        ids.collect()
-    }
-
-    /// Some ids of events that are there, which are old enough to be committed for sure.
-    fn some_ids(&mut self) -> std::ops::Range<i64> {
-        self.settle();
-        let from = self.random.random_range(0..self.produced - 5);
-        from..from + self.random.random_range(1..5)
     }
 
     /// The table's metadata file: the catalog's word, for a writer that came second may have left one behind too.
@@ -170,157 +135,6 @@ impl Scene {
             assert!(lost.is_empty() && strange.is_empty(), "{engine} after {after}: lost {lost:?}, has {strange:?}");
         }
     }
-
-    fn step(&mut self, step: &str) {
-        let table = "local.bronze.events";
-        match step {
-            "append by Spark" => {
-                let ids = self.foreign_ids(3);
-                self.sql(&insert(table, table, &ids));
-            }
-            "append by PyIceberg" => {
-                let ids: Vec<String> = self.foreign_ids(2).iter().map(i64::to_string).collect();
-                self.pyiceberg(&[&["append"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
-            }
-            "overwrite by PyIceberg" => {
-                self.model.foreign.clear();
-                let ids: Vec<String> = self.foreign_ids(2).iter().map(i64::to_string).collect();
-                self.pyiceberg(&[&["overwrite"], &ids.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
-            }
-            "delete by PyIceberg" => {
-                let ids = self.some_ids();
-                self.pyiceberg(&["delete", &ids.start.to_string(), &ids.end.to_string()]);
-                self.model.events.retain(|id, _| !ids.contains(id));
-            }
-            "delete, copy-on-write" | "delete, merge-on-read" => {
-                let ids = self.some_ids();
-                let mode = step.rsplit(' ').next().unwrap();
-                self.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('write.delete.mode' = '{mode}')"));
-                self.sql(&format!("DELETE FROM {table} WHERE id >= {} AND id < {}", ids.start, ids.end));
-                self.model.events.retain(|id, _| !ids.contains(id));
-            }
-            "update, copy-on-write" | "update, merge-on-read" => {
-                let ids = self.some_ids();
-                let mode = step.rsplit(' ').next().unwrap();
-                let column = self.name_column.clone();
-                self.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('write.update.mode' = '{mode}')"));
-                self.sql(&format!(
-                    "UPDATE {table} SET {column} = 'changed' WHERE id >= {} AND id < {}",
-                    ids.start, ids.end
-                ));
-                for (_, name) in self.model.events.range_mut(ids) {
-                    "changed".clone_into(name);
-                }
-            }
-            "rewrite data files" => {
-                self.sql("CALL local.system.rewrite_data_files(table => 'bronze.events', options => map('rewrite-all', 'true'))");
-            }
-            "rewrite manifests" => {
-                self.sql("CALL local.system.rewrite_manifests('bronze.events')");
-            }
-            "rewrite position deletes" => {
-                self.sql("CALL local.system.rewrite_position_delete_files('bronze.events')");
-            }
-            "expire snapshots" => {
-                self.sql("CALL local.system.expire_snapshots(table => 'bronze.events', older_than => TIMESTAMP '2999-01-01 00:00:00', retain_last => 1)");
-            }
-            "roll back" => self.roll_back(),
-            "branch and tag" => {
-                let name = format!("b{}", self.random.random::<u16>());
-                self.sql(&format!("ALTER TABLE {table} CREATE BRANCH {name}"));
-                self.sql(&insert(&format!("{table}.branch_{name}"), table, &[2 * FOREIGN]));
-                self.sql(&format!("ALTER TABLE {table} CREATE TAG t{name}"));
-                self.pyiceberg(&["tag", &format!("p{name}")]);
-                let head = self.head();
-                self.sql(&format!("ALTER TABLE {table} REPLACE BRANCH {name} AS OF VERSION {head}"));
-                self.sql(&format!("ALTER TABLE {table} DROP TAG t{name}"));
-            }
-            "set properties" => {
-                let value = self.random.random::<u16>();
-                self.sql(&format!(
-                    "ALTER TABLE {table} SET TBLPROPERTIES ('owner.note' = '{value}', 'write.parquet.compression-codec' = 'gzip')"
-                ));
-            }
-            other => panic!("no step {other}"),
-        }
-    }
-
-    fn head(&mut self) -> i64 {
-        let main = self.sql("SELECT snapshot_id FROM local.bronze.events.refs WHERE name = 'main'");
-        main[0]["snapshot_id"].as_i64().unwrap()
-    }
-
-    /// Back to a snapshot after which others appended and deleted and calve went on: theirs is undone, what calve read
-    /// since comes again.
-    fn roll_back(&mut self) {
-        self.settle();
-        let (head, model, produced) = (self.head(), self.model.clone(), self.produced);
-        self.step("append by Spark");
-        self.step("delete, merge-on-read");
-        self.produce(20);
-        self.settle();
-        self.sql(&format!("CALL local.system.rollback_to_snapshot('bronze.events', {head})"));
-        self.model = model;
-        self.model.events.extend((produced..self.produced).map(|id| (id, format!("event number {id}"))));
-        // These are committed once more.
-        self.committed += (self.produced - produced) as u64;
-    }
-}
-
-#[test]
-fn whatever_others_do_to_the_rows_calve_goes_on() {
-    let mut scene = Scene::new(seed(), "");
-    let mut steps = vec![
-        "append by Spark",
-        "append by PyIceberg",
-        "overwrite by PyIceberg",
-        "delete by PyIceberg",
-        "delete, copy-on-write",
-        "delete, merge-on-read",
-        "update, copy-on-write",
-        "update, merge-on-read",
-        "rewrite data files",
-        "rewrite manifests",
-        "rewrite position deletes",
-        "expire snapshots",
-        "roll back",
-        "branch and tag",
-        "set properties",
-    ];
-    steps.shuffle(&mut scene.random);
-    println!("steps: {steps:?}");
-    for step in steps {
-        let before = std::time::Instant::now();
-        // Some of it is still on its way while the other writer works.
-        let records = scene.random.random_range(1..60);
-        scene.produce(records);
-        scene.step(step);
-        scene.produce(10);
-        scene.check(&["spark"], step);
-        println!("{step}: {:.1} s", before.elapsed().as_secs_f64());
-    }
-    scene.check(&["duckdb", "pyiceberg"], "all steps");
-    let metadata = scene.metadata();
-    assert_ne!(metadata["properties"]["owner.note"], Value::Null, "others' properties stay");
-    let branches = metadata["refs"].as_object().unwrap().keys().filter(|name| name.starts_with('b')).count();
-    assert_eq!(branches, 1, "others' branches stay: {}", metadata["refs"]);
-
-    // Metadata that somebody compresses is read, and written so.
-    scene.sql("ALTER TABLE local.bronze.events SET TBLPROPERTIES ('write.metadata.compression-codec' = 'gzip')");
-    for _ in 0..2 {
-        scene.produce(10);
-        scene.settle();
-    }
-    assert!(scene.location().ends_with(".gz.metadata.json"), "{}", scene.location());
-    scene.check(&["spark", "pyiceberg"], "gzip");
-
-    // Deleted rows are missing, and it says whose doing that is.
-    let (code, out, errors) = scene.project.calve(&["verify", "bronze.events"]);
-    assert_eq!(code, 3, "{out}{errors}");
-    assert!(out.contains("by another writer (spark 4.0.5), deleted "), "{out}");
-    let (code, out, errors) = scene.project.calve(&["verify", "--accept-deletes", "bronze.events"]);
-    assert_eq!(code, 0, "{out}{errors}");
-    assert_eq!(scene.daemon.terminate(), 0);
 }
 
 /// The data files that are new since `known`: partition spec, sort order, and the ids in them in the file's order.
@@ -344,7 +158,7 @@ fn new_files(scene: &mut Scene, known: &mut Vec<String>) -> Vec<(i64, i64, Vec<i
 
 #[test]
 fn a_spec_a_sort_order_and_columns_that_others_changed_are_used_from_the_next_file_on() {
-    let mut scene = Scene::new(seed(), "sort_by = [\"name desc\"]\n");
+    let mut scene = Scene::new("sort_by = [\"name desc\"]\n");
     let table = "local.bronze.events";
     let mut known = Vec::new();
     let by_name_descending = |ids: &[i64]| {
@@ -492,77 +306,5 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
             project.offsets(&format!("bronze.{topic}")).into_keys().filter(|(_, offset)| *offset >= 0).count(),
             30
         );
-    }
-}
-
-/// Row ids by event id, as Spark reads them.
-fn row_ids(scene: &mut Scene) -> BTreeMap<i64, i64> {
-    scene.settle();
-    let rows =
-        scene.sql("SELECT id, _row_id AS row_id, _last_updated_sequence_number AS updated FROM local.bronze.events");
-    let ids: BTreeMap<i64, i64> =
-        rows.iter().map(|row| (row["id"].as_i64().unwrap(), row["row_id"].as_i64().expect("a row id"))).collect();
-    let different: std::collections::BTreeSet<i64> = ids.values().copied().collect();
-    assert_eq!((ids.len(), different.len()), (rows.len(), rows.len()), "each row has an id of its own");
-    assert!(rows.iter().all(|row| row["updated"].as_i64() > Some(0)), "{rows:?}");
-    let next = scene.metadata()["next-row-id"].as_i64().unwrap();
-    assert!(ids.values().all(|id| *id < next), "{next} is not above {ids:?}");
-    ids
-}
-
-#[test]
-fn a_table_of_format_version_3_keeps_every_rows_id_whoever_made_it_so() {
-    let table = "local.bronze.events";
-    for keys in ["properties = { \"format-version\" = \"3\" }\n", ""] {
-        let mut scene = Scene::new(seed(), keys);
-        if keys.is_empty() {
-            assert_eq!(scene.metadata()["format-version"], 2, "the default");
-            scene.step("delete, merge-on-read");
-            scene.sql(&format!("ALTER TABLE {table} SET TBLPROPERTIES ('format-version' = '3')"));
-            scene.produce(10);
-            scene.settle();
-        }
-        assert_eq!(scene.metadata()["format-version"], 3);
-        // Enough commits for manifests to be merged.
-        for _ in 0..17 {
-            scene.produce(6);
-            scene.settle();
-        }
-        let before = row_ids(&mut scene);
-        for step in [
-            "delete, merge-on-read",
-            "update, merge-on-read",
-            "delete, copy-on-write",
-            "rewrite data files",
-            "delete, merge-on-read",
-        ] {
-            scene.step(step);
-            scene.produce(6);
-            scene.check(&["spark"], step);
-        }
-        for _ in 0..17 {
-            scene.produce(6);
-            scene.settle();
-        }
-        let after = row_ids(&mut scene);
-        let moved: Vec<_> =
-            after.iter().filter(|(id, row)| before.get(*id).is_some_and(|before| before != *row)).collect();
-        assert!(moved.is_empty(), "{moved:?} had other ids");
-        scene.check(&["spark"], "all steps");
-
-        // calve reads deletion vectors too.
-        let (code, out, errors) = scene.project.calve(&["verify", "--accept-deletes", "bronze.events"]);
-        assert_eq!(code, 0, "{out}{errors}");
-        let (code, out, errors) =
-            scene.project.calve(&["query", "--format", "csv", "SELECT count(*) AS n FROM bronze.events"]);
-        assert_eq!((code, out), (0, format!("n\n{}\n", scene.model.events.len())), "{errors}");
-        let metadata = scene.metadata();
-        let last = metadata["last-sequence-number"].as_i64().unwrap();
-        for snapshot in metadata["snapshots"].as_array().unwrap() {
-            if snapshot["sequence-number"].as_i64() > Some(last - 15) {
-                assert!(snapshot["first-row-id"].is_i64() && snapshot["added-rows"].is_i64(), "{snapshot}");
-            }
-        }
-        assert_eq!(scene.daemon.terminate(), 0);
     }
 }

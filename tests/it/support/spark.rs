@@ -33,7 +33,9 @@ impl Spark {
                 ("clients", "1"),
             ],
         );
-        spark.sql("USE local.bronze");
+        // SQLite may be taken by the daemon for the moment in which Spark connects.
+        let connected = (0..20).any(|_| spark.try_sql("USE local.bronze").is_ok());
+        assert!(connected, "Spark does not come to the project's catalog");
         spark
     }
 
