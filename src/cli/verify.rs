@@ -142,8 +142,8 @@ async fn check_is_fed(catalog: &dyn Catalog, found: &Found<'_>) -> anyhow::Resul
     };
     if !is_fed {
         return Err(Usage(format!(
-            "table {name} has no Kafka ledger: no topic ever filled it; a refinement's table is verified with `calve \
-             refine verify`"
+            "table {name} has no Kafka ledger: no topic ever filled it, so there is no log to compare it with; how \
+             far a refinement's table is, `calve refine status` says"
         ))
         .into());
     }

@@ -130,7 +130,7 @@ async fn a_table_of_a_refinement_has_no_ledger_to_be_verified_against() {
     let schema = lake.table(TABLE).await.metadata().current_schema().as_struct().fields().to_vec();
     lake.create("silver.ids", schema[..1].to_vec()).await;
     lake.append_query("silver.ids", "SELECT id FROM bronze.events").await;
-    check(&project, &["silver.ids"], 2, &["table silver.ids has no Kafka ledger", "calve refine verify"]);
+    check(&project, &["silver.ids"], 2, &["table silver.ids has no Kafka ledger", "calve refine status"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
