@@ -11,7 +11,7 @@ use crate::measure::{Speeds, cpu};
 use crate::shred::{Options, Shredder};
 
 /// Bytes of Protobuf that each decoder reads in one round of one schema.
-const ROUND_BYTES: usize = 8 << 20;
+pub const ROUND_BYTES: usize = 8 << 20;
 const ROUNDS: usize = 15;
 /// The decoders that make no columns take long and are there for orientation: they run in one round of three.
 const SLOW_ROUNDS: usize = 3;
@@ -100,7 +100,7 @@ pub fn run(only: &[String]) {
     }
 }
 
-fn shred(shredder: &mut Shredder, batch: &crate::batch::RawBatch) -> usize {
+pub fn shred(shredder: &mut Shredder, batch: &crate::batch::RawBatch) -> usize {
     assert!(shredder.append(batch).is_empty());
     let batches = black_box(shredder.take().expect("the schema fits"));
     batches.iter().map(|batch| batch.num_rows()).sum()

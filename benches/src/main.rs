@@ -1,4 +1,4 @@
-//! `decode [SCHEMA…]`, `encode [SCHEMA…]`: see the modules of these names, and README.md for the figures.
+//! `decode [SCHEMA…]`, `encode [SCHEMA…]`, `scale SCHEMA…`: see the modules of these names, and README.md for the figures.
 //! For a profiler `alone SCHEMA ROUNDS` decodes and `profile SCHEMA ROUNDS` encodes; `explain SCHEMA` shows the encodings
 //! of a file.
 //!
@@ -40,6 +40,7 @@ mod decode;
 mod encode;
 mod measure;
 mod producers;
+mod scale;
 
 pub use schema::model;
 
@@ -54,10 +55,12 @@ fn main() {
         ["alone", schema, rounds] => decode::alone(schema, rounds.parse().expect("a number of rounds")),
         ["encode", ..] => encode::run(&arguments[1..]),
         ["profile", schema, rounds] => encode::alone(schema, rounds.parse().expect("a number of rounds")),
+        ["scale", schemas @ ..] if !schemas.is_empty() => scale::run(schemas),
         ["explain", schema] => encode::explain(schema),
         _ => {
             eprintln!(
-                "usage: decode [SCHEMA…] | alone SCHEMA ROUNDS | encode [SCHEMA…] | profile SCHEMA ROUNDS | explain SCHEMA"
+                "usage: decode [SCHEMA…] | scale SCHEMA… | alone SCHEMA ROUNDS | encode [SCHEMA…] | profile SCHEMA ROUNDS | \
+                 explain SCHEMA"
             );
             std::process::exit(2);
         }

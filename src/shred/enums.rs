@@ -1,6 +1,7 @@
 //! An enumeration's names by number.
 
 use std::collections::HashMap;
+use std::io::Write;
 
 use super::unchecked;
 use crate::schema::model::{Enum, Message};
@@ -136,7 +137,8 @@ impl Enumeration {
 #[cold]
 #[inline(never)]
 fn put_digits(number: i32, data: &mut Vec<u8>) {
-    data.extend_from_slice(number.to_string().as_bytes());
+    // A vector takes whatever is written.
+    let _ = write!(data, "{number}");
 }
 
 #[cfg(test)]
