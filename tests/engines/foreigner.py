@@ -1,16 +1,18 @@
 """PyIceberg as another writer of a project's tables.
 
-    foreigner.py CATALOG.DB WAREHOUSE TABLE append ID...     rows with these ids, every other column null
-    foreigner.py CATALOG.DB WAREHOUSE TABLE overwrite ID...  rows with an id of a million and more give way to these
-    foreigner.py CATALOG.DB WAREHOUSE TABLE delete FROM TO   rows with FROM <= id < TO go
-    foreigner.py CATALOG.DB WAREHOUSE TABLE require COLUMN   the column takes no nulls any more
-    foreigner.py CATALOG.DB WAREHOUSE TABLE tag NAME
+    foreigner.py CATALOG WAREHOUSE TABLE append ID...     rows with these ids, every other column null
+    foreigner.py CATALOG WAREHOUSE TABLE overwrite ID...  rows with an id of a million and more give way to these
+    foreigner.py CATALOG WAREHOUSE TABLE delete FROM TO   rows with FROM <= id < TO go
+    foreigner.py CATALOG WAREHOUSE TABLE require COLUMN   the column takes no nulls any more
+    foreigner.py CATALOG WAREHOUSE TABLE tag NAME
+
+The catalog is a database's address, sqlite:///…, or a REST catalog's, http://….
 """
 
 import sys
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
@@ -37,8 +39,9 @@ def change(table, action, arguments):
 
 
 def main():
-    database, warehouse, name, action, *arguments = sys.argv[1:]
-    catalog = SqlCatalog("local", uri=f"sqlite:///{database}", warehouse=f"file://{warehouse}")
+    address, warehouse, name, action, *arguments = sys.argv[1:]
+    kind = "rest" if address.startswith("http") else "sql"
+    catalog = load_catalog("local", type=kind, uri=address, warehouse=f"file://{warehouse}")
     # The table is in use: whoever comes second tries again.
     for attempt in range(20):
         try:

@@ -1,13 +1,20 @@
-//! Other writers on a table that calve feeds: Spark and PyIceberg change columns, spec and sort order while the daemon
-//! ingests. It goes on with their choice; what it cannot go on with halts the topic concerned, with who and what.
+//! Other writers on a table that calve feeds: Spark and PyIceberg append, overwrite, delete, compact, expire, roll back
+//! (`rows`) and change columns, spec and sort order while the daemon ingests. It goes on, loses nothing, doubles nothing,
+//! and drops nobody's change; what it cannot go on with halts the topic concerned, with who and what.
+
+mod row_ids;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::SeedableRng;
 use serde_json::Value;
 
 use crate::support::broker::{Broker, Record};
 use crate::support::engines;
+use crate::support::parts::Part;
 use crate::support::project::{Daemon, Project, event};
 use crate::support::spark::Spark;
 
@@ -28,10 +35,15 @@ struct Scene {
     project: Project,
     daemon: Daemon,
     spark: Spark,
+    /// The catalog as PyIceberg is told of it: its address, and where its tables lie.
+    catalog: [String; 2],
+    _rest: Option<Part>,
+    random: StdRng,
     model: Model,
     produced: i64,
-    /// What the daemon has committed since it started.
+    /// What the daemon has committed since it started, rows of before a rollback included.
     committed: u64,
+    foreign: i64,
     /// Columns as they are called now, by what the proto calls them.
     name_column: String,
 }
@@ -45,25 +57,68 @@ fn insert(target: &str, table: &str, ids: &[i64]) -> String {
     )
 }
 
+fn seed() -> u64 {
+    let seed = std::env::var("CALVE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("CALVE_SEED={seed}");
+    seed
+}
+
 impl Scene {
+    /// In a SQLite catalog.
     fn new(keys: &str) -> Scene {
         let broker = Broker::light();
+        let project = Scene::project(&broker, keys);
+        let warehouse = project.path().join("warehouse");
+        let catalog = [format!("sqlite:///{}/catalog.db", warehouse.display()), warehouse.display().to_string()];
+        Scene::start(broker, project, catalog, None)
+    }
+
+    /// In a REST catalog: SQLite lets one in at a time, and engines that come often do not always wait for it.
+    fn on_rest(keys: &str) -> Scene {
+        let broker = Broker::light();
+        let rest = Part::start("rest", &[]);
+        let project = Scene::project(&broker, keys).on_rest(&rest.address);
+        let catalog = [rest.address.clone(), rest.folder().join("warehouse").display().to_string()];
+        Scene::start(broker, project, catalog, Some(rest))
+    }
+
+    fn project(broker: &Broker, keys: &str) -> Project {
         broker.create_topic("events", PARTITIONS as i32, &[]);
-        let project = Project::new(&broker, &format!("commit_interval = \"100ms\"\n{keys}"));
+        Project::new(broker, &format!("commit_interval = \"100ms\"\n{keys}"))
+    }
+
+    fn start(broker: Broker, project: Project, catalog: [String; 2], rest: Option<Part>) -> Scene {
         let daemon = project.start();
+        let spark = match &rest {
+            Some(rest) => {
+                let mut spark = Spark::new();
+                spark.catalog("local", &[("type", "rest"), ("uri", &rest.address)]);
+                spark
+            }
+            None => Spark::of_project(project.path()),
+        };
         let mut scene = Scene {
-            spark: Spark::of_project(project.path()),
+            spark,
             broker,
             project,
             daemon,
+            catalog,
+            _rest: rest,
+            random: StdRng::seed_from_u64(seed()),
             model: Model::default(),
             produced: 0,
             committed: 0,
+            foreign: FOREIGN,
             name_column: "name".to_owned(),
         };
         scene.produce(40);
         scene.settle();
         scene
+    }
+
+    fn pyiceberg(&self, arguments: &[&str]) {
+        let [address, warehouse] = &self.catalog;
+        engines::run("foreigner.py", &[&[address.as_str(), warehouse, "bronze.events"], arguments].concat());
     }
 
     fn produce(&mut self, records: i64) {
@@ -266,9 +321,9 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
     spark.sql("ALTER TABLE local.bronze.events DROP COLUMN numbers");
     spark.sql("ALTER TABLE local.bronze.kafka DROP COLUMN _kafka.headers");
     let warehouse = project.path().join("warehouse");
-    let database = warehouse.join("catalog.db");
-    let required = ["bronze.required", "require", "id"];
-    engines::run("foreigner.py", &[&[database.to_str().unwrap(), warehouse.to_str().unwrap()], &required[..]].concat());
+    let database = format!("sqlite:///{}/catalog.db", warehouse.display());
+    let required = [&database, warehouse.to_str().unwrap(), "bronze.required", "require", "id"];
+    engines::run("foreigner.py", &required);
 
     produce(10..20);
     let halted = |topic: &str| {

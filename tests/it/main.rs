@@ -26,6 +26,7 @@ mod rest_auth;
 mod rest_network;
 mod rest_protocol;
 mod rest_secrets;
+mod rest_signed;
 mod rest_vended;
 mod schemas;
 mod secrets;
