@@ -6,9 +6,10 @@ use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span};
 
 use super::native::Message;
 
-/// A batch is closed before its arena passes this many bytes, so that spans never overflow (a single record is at most
-/// 1 GB: message.max.bytes).
-const ARENA_BYTES_MAX: usize = 1 << 30;
+/// A batch is full with so many bytes or records. Its spans never overflow: one more record is at most 1 GB
+/// (message.max.bytes).
+const BYTES_TARGET: usize = 2 << 20;
+const RECORDS_MAX: usize = 8192;
 
 /// A batch that is being filled.
 pub(super) struct Assembly {
@@ -35,7 +36,7 @@ impl Assembly {
     }
 
     pub fn is_full(&self) -> bool {
-        self.arena.len() >= ARENA_BYTES_MAX
+        self.arena.len() >= BYTES_TARGET || self.records.len() >= RECORDS_MAX
     }
 
     /// False when the record's headers cannot be parsed.

@@ -35,12 +35,12 @@ pub(super) struct FetchLimits {
 impl FetchLimits {
     pub fn new(budget: &Budget, topics: usize) -> Self {
         let prefetch = budget.prefetch_bytes();
-        let queue_bytes = (prefetch / topics.max(1) as u64).clamp(64 * KIB, 32 * MIB);
+        let queue_bytes = (prefetch / 2 / topics.max(1) as u64).clamp(64 * KIB, 32 * MIB);
         FetchLimits {
             queue_kbytes: queue_bytes / KIB,
             // A queued message costs about 300 bytes besides its own.
             queue_messages: (queue_bytes / 512).clamp(100, 100_000),
-            response_bytes: (prefetch / 16).clamp(MIB, 16 * MIB),
+            response_bytes: (prefetch / 32).clamp(MIB, 16 * MIB),
             partition_bytes: (queue_bytes / 4).clamp(64 * KIB, MIB),
         }
     }
@@ -166,6 +166,6 @@ mod tests {
     fn a_thousand_topics_share_what_one_would_have() {
         let budget = Budget::new(256 << 20);
         assert_eq!(FetchLimits::new(&budget, 1).queue_kbytes, 32 << 10);
-        assert_eq!(FetchLimits::new(&budget, 1_000).queue_kbytes, 131);
+        assert_eq!(FetchLimits::new(&budget, 1_000).queue_kbytes, 65);
     }
 }

@@ -12,10 +12,6 @@ use super::event::Event;
 use super::faults;
 use super::native::{Message, NativeError, PartitionQueue, Queue, code};
 
-/// One helping out of librdkafka ends after so many bytes or messages.
-const CONSUME_BYTES_TARGET: usize = 2 << 20;
-const CONSUME_MESSAGES_MAX: usize = 8192;
-
 pub(super) struct Topic {
     pub name: Arc<str>,
     /// Where librdkafka puts this topic's messages.
@@ -158,8 +154,11 @@ impl Topic {
         }
     }
 
-    /// Takes one helping out of librdkafka and sends it on. Returns whether there may be more, and what went wrong.
-    pub fn consume(&mut self) -> (bool, Vec<PartitionFault>) {
+    /// Takes what librdkafka has and sends it on. Returns what went wrong.
+    ///
+    /// All that it has: it hands over its whole queue and looks at an empty one meanwhile. If part went back into it, each
+    /// such look would have fetched more than was taken, and its limits would bound nothing.
+    pub fn consume(&mut self) -> Vec<PartitionFault> {
         let mut pour = Pour {
             topic: &self.name,
             account: &self.account,
@@ -169,17 +168,15 @@ impl Topic {
             events: Vec::new(),
             faults: Vec::new(),
             stopped: Vec::new(),
-            messages: 0,
-            bytes: 0,
         };
-        let emptied = self.queue.drain(|message| pour.take(message));
+        self.queue.drain(|message| pour.take(message));
         pour.flush();
         let Pour { events, faults, size_hint, .. } = pour;
         self.size_hint = size_hint;
         for event in events {
             self.send(event);
         }
-        (!emptied, faults)
+        faults
     }
 }
 
@@ -196,21 +193,15 @@ struct Pour<'a> {
     faults: Vec<PartitionFault>,
     /// Partitions of which nothing more may be taken, because something between is damaged or gone.
     stopped: Vec<i32>,
-    messages: usize,
-    bytes: usize,
 }
 
 impl Pour<'_> {
-    /// False when the helping is large enough.
-    fn take(&mut self, message: Message<'_>) -> bool {
-        self.messages += 1;
-        self.bytes += message.len();
+    fn take(&mut self, message: Message<'_>) {
         if message.error() == 0 {
             self.on_record(message);
         } else {
             self.on_event(message);
         }
-        self.messages < CONSUME_MESSAGES_MAX && self.bytes < CONSUME_BYTES_TARGET
     }
 
     fn on_record(&mut self, message: Message<'_>) {

@@ -111,16 +111,14 @@ impl Worker {
 
             // Announces are only wanted, and space is only looked at again, after this flag is up: so set it before.
             self.inbox.set_blocked(true);
-            let (mut blocked, mut more) = (false, false);
+            let mut blocked = false;
             let mut faults: Vec<(usize, PartitionFault)> = Vec::new();
             active.retain(|&index| {
                 let topic = &mut self.topics[index];
                 let keep = match topic.flow() {
                     Flow::Open => {
-                        let (again, found) = topic.consume();
-                        faults.extend(found.into_iter().map(|fault| (index, fault)));
-                        more |= again;
-                        again
+                        faults.extend(topic.consume().into_iter().map(|fault| (index, fault)));
+                        false
                     }
                     Flow::Blocked => {
                         blocked = true;
@@ -137,11 +135,7 @@ impl Worker {
             }
             blocked |= self.topics.iter_mut().any(|topic| topic.has_pending());
             self.inbox.set_blocked(blocked);
-            wait = match (more, blocked) {
-                (true, _) => Duration::ZERO,
-                (false, true) => BLOCKED_WAIT,
-                (false, false) => IDLE_WAIT,
-            };
+            wait = if blocked { BLOCKED_WAIT } else { IDLE_WAIT };
         }
     }
 

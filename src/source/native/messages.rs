@@ -90,11 +90,6 @@ impl<'a> Message<'a> {
         (!self.0.key.is_null()).then(|| unsafe { slice::from_raw_parts(self.0.key.cast(), self.0.key_len) })
     }
 
-    /// Bytes of key and value.
-    pub fn len(&self) -> usize {
-        self.0.len + self.0.key_len
-    }
-
     /// Milliseconds since the epoch, and who stamped them.
     pub fn timestamp(&self) -> (i64, TimestampType) {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;

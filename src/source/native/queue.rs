@@ -18,14 +18,7 @@ pub(in crate::source) struct Queue {
     /// What librdkafka's "no longer empty" callback points to.
     hook: Option<Box<Hook>>,
     /// Queues must not outlive their handle.
-    client: Arc<Client>,
-}
-
-/// What [`on_message`] needs.
-struct Drain<F> {
-    client: *mut sys::rd_kafka_t,
-    each: F,
-    done: bool,
+    _client: Arc<Client>,
 }
 
 #[derive(Debug)]
@@ -42,13 +35,13 @@ impl Queue {
     pub fn of_consumer(client: &Arc<Client>) -> Self {
         // SAFETY: live handle; a consumer with a group id has this queue.
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.handle()) };
-        Queue { queue, hook: None, client: client.clone() }
+        Queue { queue, hook: None, _client: client.clone() }
     }
 
     pub fn new(client: &Arc<Client>) -> Self {
         // SAFETY: live handle.
         let queue = unsafe { sys::rd_kafka_queue_new(client.handle()) };
-        Queue { queue, hook: None, client: client.clone() }
+        Queue { queue, hook: None, _client: client.clone() }
     }
 
     /// From now on, `inbox` is told when the queue is no longer empty; it knows the queue as `number`.
@@ -59,16 +52,14 @@ impl Queue {
         unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, Some(on_ready), opaque) }
     }
 
-    /// Calls `each` with every message that is there now, until it returns false; never waits. Returns false if `each`
-    /// did so. Only for queues of partitions: rebalances come through [`Client::poll`].
-    pub fn drain<F: FnMut(Message<'_>) -> bool>(&self, each: F) -> bool {
-        let mut drain = Drain { client: self.client.handle(), each, done: false };
-        // SAFETY: live queue; the drain outlives the call, which runs the callback on this thread only.
+    /// Calls `each` with every message that is there now; never waits. Only for queues of partitions: rebalances come
+    /// through [`Client::poll`].
+    pub fn drain<F: FnMut(Message<'_>)>(&self, mut each: F) {
+        // SAFETY: live queue; `each` outlives the call, which runs the callback on this thread only.
         unsafe {
-            let opaque = (&raw mut drain).cast::<c_void>();
+            let opaque = (&raw mut each).cast::<c_void>();
             sys::rd_kafka_consume_callback_queue(self.queue, 0, Some(on_message::<F>), opaque);
         }
-        !drain.done
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
@@ -96,19 +87,9 @@ unsafe extern "C" fn on_ready(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
 }
 
 /// Runs on the thread that drains. librdkafka keeps the message, and destroys it afterwards.
-unsafe extern "C" fn on_message<F: FnMut(Message<'_>) -> bool>(
-    message: *mut sys::rd_kafka_message_t,
-    opaque: *mut c_void,
-) {
-    // SAFETY: the opaque is the drain of the call that this is part of; the message lives during the call.
-    unsafe {
-        let drain = &mut *opaque.cast::<Drain<F>>();
-        if !(drain.each)(Message::new(&*message)) {
-            drain.done = true;
-            // What was not yet called back for goes back to the queue's head.
-            sys::rd_kafka_yield(drain.client);
-        }
-    }
+unsafe extern "C" fn on_message<F: FnMut(Message<'_>)>(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void) {
+    // SAFETY: the opaque is what the call that this is part of was given; the message lives during the call.
+    unsafe { (*opaque.cast::<F>())(Message::new(&*message)) }
 }
 
 /// A partition's own queue, forwarded to its topic's until dropped.
