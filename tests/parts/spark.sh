@@ -32,7 +32,8 @@ install_once() {
 start() {
   install_once
   local port; port=$(free_port)
-  export JAVA_HOME=$JDK TZ=UTC
+  # For Glue, whose client has no properties for keys.
+  export JAVA_HOME=$JDK TZ=UTC AWS_ACCESS_KEY_ID=calve-access-key AWS_SECRET_ACCESS_KEY=calve-secret-key
   launch "$HOME_/venv/bin/python" "$HERE/spark/server.py" "$port" "$DIR" "$HOME_/jars"
   ready bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
   echo "127.0.0.1:$port"
