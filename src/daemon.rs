@@ -132,7 +132,7 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
         let task = loops.spawn(async move {
             let catalog = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                catalog = open_catalog(&wait, &config, &opened) => catalog?,
+                catalog = open_catalog(&wait, &config, &opened, &metrics) => catalog?,
             };
             let context =
                 ingest::Context { catalog, source, admin, board, metrics, refinements, memory_bytes, until_caught_up };
@@ -268,9 +268,10 @@ async fn open_catalog(
     wait: &ingest::Patience,
     config: &config::Catalog,
     opened: &OnceCell<Arc<dyn Catalog>>,
+    metrics: &Metrics,
 ) -> Result<Arc<dyn Catalog>, Error> {
     let open = || async {
-        catalog::open(config).await.map_err(|error| {
+        catalog::open_counted(config, metrics.requests(&config.name)).await.map_err(|error| {
             let error = Error::from(error.at(format_args!("topic {}", wait.topic)));
             match error.is_retry() {
                 true => error,

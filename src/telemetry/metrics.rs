@@ -40,6 +40,13 @@ pub struct Table {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Request {
+    pub catalog: String,
+    /// In its protocol's words: an endpoint, an action, a statement; `get`, `put`, `part`, … of a store.
+    pub request: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Model {
     pub model: String,
 }
@@ -112,6 +119,8 @@ metrics! {
     commit_unknowns: Family<Table, Counter> = Family::default(), "commit_unknown_outcomes", "", "Commits whose answer was lost, and which were then looked for in the table";
     files_written: Family<Table, Counter> = Family::default(), "written", "files", "Data files that were committed";
     bytes_written: Family<Table, Counter> = Family::default(), "written", "bytes", "Size of the data files that were committed";
+    catalog_requests: Family<Request, Counter> = Family::default(), "catalog_requests", "", "Requests of ingest to a catalog, each attempt counted";
+    store_requests: Family<Request, Counter> = Family::default(), "store_requests", "", "Requests of ingest for files of a catalog's tables, on a local disk too; what is repeated after a failure counts once";
     open_files: Family<Table, Gauge> = Family::default(), "open", "files", "Data files of a table and its quarantine that are being written";
     memory_used: Family<Part, Gauge> = Family::default(), "memory_used", "bytes", "Buffers that count against memory_limit, by part";
     memory_limit: Gauge = Gauge::default(), "memory_limit", "bytes", "The configured memory_limit";
@@ -146,6 +155,24 @@ impl TopicMetrics {
 pub struct KafkaMetrics {
     pub rebalances: Counter,
     pub errors: Counter,
+}
+
+/// Requests to one catalog, and to the stores where its tables lie.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    catalog: String,
+    to_catalog: Family<Request, Counter>,
+    to_store: Family<Request, Counter>,
+}
+
+impl Requests {
+    pub fn catalog(&self, request: &'static str) {
+        self.to_catalog.get_or_create(&Request { catalog: self.catalog.clone(), request }).inc();
+    }
+
+    pub fn store(&self, request: &'static str) {
+        self.to_store.get_or_create(&Request { catalog: self.catalog.clone(), request }).inc();
+    }
 }
 
 /// A holder's part of a gauge that several feed: it is taken back when the holder is dropped.
@@ -230,6 +257,14 @@ impl Metrics {
         self.memory_used.get_or_create_owned(&Part { part })
     }
 
+    pub fn requests(&self, catalog: &str) -> Requests {
+        Requests {
+            catalog: catalog.to_owned(),
+            to_catalog: self.catalog_requests.clone(),
+            to_store: self.store_requests.clone(),
+        }
+    }
+
     pub fn table(&self, table: &str) -> TableMetrics {
         let labels = Table { table: table.to_string() };
         TableMetrics {
@@ -285,6 +320,9 @@ mod tests {
         let table = metrics.table("bronze.orders");
         table.commits.inc();
         table.commit_duration.observe(0.02);
+        let requests = metrics.requests("lake");
+        requests.catalog("GetTable");
+        requests.store("put");
         metrics.refined("silver.x", "done", 5, 0.1);
         let mut held = Share::of(&metrics.memory("writing"));
         let mut more = Share::of(&metrics.memory("writing"));
@@ -303,6 +341,8 @@ mod tests {
             "calve_rejected_records_total{topic=\"orders\",code=\"bad_varint\"} 1",
             "calve_commit_seconds_count{table=\"bronze.orders\"} 1",
             "calve_refinement_runs_total{model=\"silver.x\",result=\"done\"} 1",
+            "calve_catalog_requests_total{catalog=\"lake\",request=\"GetTable\"} 1",
+            "calve_store_requests_total{catalog=\"lake\",request=\"put\"} 1",
             "calve_memory_used_bytes{part=\"writing\"} 300",
             "calve_written_bytes_total{table=\"bronze.orders\"} 0",
         ] {

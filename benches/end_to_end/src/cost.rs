@@ -1,4 +1,4 @@
-//! What a commit costs at commit 10, 1,000 and 10,000: time, size of metadata, requests.
+//! What a commit costs at commit 10, 1,000 and 10,000: time, size of metadata, requests to catalog and store.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
             eprintln!("{} commits in {} s", times.len(), started.elapsed().as_secs());
         }
     }
+    let requests = requests(&mut daemon, options.commits)?;
     drop(feeder);
     daemon.stop()?;
     println!("commits          p50 ms   p99 ms   (files finished to the catalog's yes)");
@@ -37,9 +38,22 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     let (early, late) = (ends[0], ends[ends.len() - 1]);
     println!("late / early: p50 {:.2}, p99 {:.2}", late.0 / early.0, late.1 / early.1);
     sizes(&project)?;
+    println!("requests a commit: {requests}");
     let verified = project.command(options).args(["-q", "verify", "bronze.bench"]).output()?;
     ensure!(verified.status.success(), "calve verify: {}", String::from_utf8_lossy(&verified.stdout));
     Ok(())
+}
+
+/// To catalog and store, one commit like the other.
+fn requests(daemon: &mut Daemon, commits: usize) -> Result<String> {
+    let mut all = Vec::new();
+    for name in ["calve_catalog_requests_total", "calve_store_requests_total"] {
+        for (labels, count) in daemon.series(name)? {
+            let request = labels.split("request=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(&labels);
+            all.push(format!("{request} {:.2}", count / commits as f64));
+        }
+    }
+    Ok(all.join(", "))
 }
 
 /// The newest metadata file and manifest list.

@@ -1,5 +1,6 @@
 //! Daemons that run while something is measured: their log, their metrics, and a steady stream of records for them.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,11 @@ impl Daemon {
 
     /// The sum of all series of a metric.
     pub fn metric(&mut self, name: &str) -> Result<f64> {
+        Ok(self.series(name)?.values().sum())
+    }
+
+    /// A metric's values by their labels.
+    pub fn series(&mut self, name: &str) -> Result<BTreeMap<String, f64>> {
         while self.address.is_none() {
             self.line(Duration::from_secs(10))?;
         }
@@ -67,8 +73,9 @@ impl Daemon {
         let output = Command::new("curl").args(["-sf", &url]).output()?;
         ensure!(output.status.success(), "no answer from {url}");
         let text = String::from_utf8(output.stdout)?;
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-        Ok(text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let lines = lines.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+        Ok(lines.filter_map(|(labels, value)| Some((labels.to_owned(), value.parse().ok()?))).collect())
     }
 
     pub fn kill(mut self) -> Result<()> {

@@ -12,6 +12,7 @@ use url::Url;
 use crate::catalog::aws::Signer;
 use crate::catalog::error::{clip, one_line};
 use crate::catalog::{Error, Result};
+use crate::telemetry::metrics::Requests;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -46,6 +47,7 @@ pub(super) struct Client {
     signer: Signer,
     /// The account whose catalog it is, unless the caller's own.
     id: Option<String>,
+    requests: Requests,
 }
 
 impl fmt::Debug for Client {
@@ -70,6 +72,7 @@ impl Client {
         endpoint: Url,
         signer: Signer,
         id: Option<String>,
+        requests: Requests,
     ) -> std::result::Result<Client, String> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
@@ -77,7 +80,7 @@ impl Client {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(|error| format!("cannot make an HTTP client: {}", one_line(&error)))?;
-        Ok(Client { name: name.to_owned(), http, endpoint, signer, id })
+        Ok(Client { name: name.to_owned(), http, endpoint, signer, id, requests })
     }
 
     /// For requests that change nothing.
@@ -106,6 +109,7 @@ impl Client {
         headers.insert(TARGET, target);
         let signed = self.signer.sign(&Method::POST, &self.endpoint, &headers, &body).await;
         headers.extend(signed.map_err(|error| error.at(format_args!("catalog {}", self.name)))?);
+        self.requests.catalog(action);
         let sent = self.http.post(self.endpoint.clone()).headers(headers).body(body).send().await;
         let answer = match sent {
             Ok(answer) => answer,

@@ -22,6 +22,7 @@ use super::metadata::{self, Next};
 use super::storage::Storage;
 use super::{Catalog, Creation, Error, Result};
 use crate::config;
+use crate::telemetry::metrics::Requests;
 
 /// Of Glue's own names.
 const NAME_CHARS_MAX: usize = 255;
@@ -52,7 +53,7 @@ struct Found {
 
 impl Glue {
     /// Finds the region and credentials; Glue itself is not asked before it is needed.
-    pub async fn open(config: &config::Catalog) -> Result<Glue> {
+    pub async fn open(config: &config::Catalog, requests: Requests) -> Result<Glue> {
         let refuse = |reason: String| Error::Refused(format!("catalog {}: {reason}", config.name));
         let get = |key: &str| config.properties.get(key).filter(|value| !value.is_empty());
         let region = region("glue", &config.properties).await.ok_or_else(|| {
@@ -73,12 +74,13 @@ impl Glue {
         properties.entry("client.region".to_owned()).or_insert(region);
         Ok(Glue {
             name: config.name.clone(),
-            client: Client::new(&config.name, endpoint, signer, get("glue.id").cloned()).map_err(refuse)?,
+            client: Client::new(&config.name, endpoint, signer, get("glue.id").cloned(), requests.clone())
+                .map_err(refuse)?,
             warehouse: get("warehouse").cloned(),
             skip_archive: get("glue.skip-archive").is_none_or(|value| value != "false"),
             skip_name_validation: get("glue.skip-name-validation").is_some_and(|value| value == "true"),
-            trust_mirror: super::trust_mirror(config)?,
-            storage: Storage::new(properties),
+            trust_mirror: super::flag(config, super::TRUST_MIRROR, false)?,
+            storage: Storage::counted(properties, requests),
         })
     }
 

@@ -21,6 +21,7 @@ use super::secrets::Secrets;
 use crate::catalog::aws::Signer;
 use crate::catalog::error::{clip, one_line};
 use crate::catalog::{Error, Result};
+use crate::telemetry::metrics::Requests;
 
 /// Redirects within a server that are followed, one after the other.
 const REDIRECTS_MAX: usize = 5;
@@ -38,6 +39,7 @@ pub(super) struct Client {
     pub(super) offered: Offered,
     /// How many entries a page of a listing shall have; none: the server decides whether there are pages.
     pub(super) page_size: Option<u32>,
+    pub(super) requests: Requests,
     /// The catalog has taken our word before, so that a refusal may be a passing one.
     pub(super) known: std::sync::atomic::AtomicBool,
 }
@@ -176,6 +178,7 @@ impl Client {
         if let Some(signer) = &self.signer {
             self.sign(signer, &mut request).await?;
         }
+        self.requests.catalog(call.endpoint.map_or("GET /v1/config", Endpoint::text));
         Ok((shown, self.exchange(request).await))
     }
 
@@ -230,9 +233,11 @@ impl Client {
         self.secrets.hide(format!("catalog {}: {what}: {line}{remedy}", self.name))
     }
 
+    /// What makes no sense is a gateway's word in between, if the catalog has made sense before.
     pub(super) async fn get<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+        let known = self.known.load(std::sync::atomic::Ordering::Relaxed);
         let body = self.send(call).await.map_err(Failure::plain)?;
-        self.parse(&body).map_err(Error::Refused)
+        self.parse(&body).map_err(if known { Error::Unavailable } else { Error::Refused })
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> std::result::Result<T, String> {

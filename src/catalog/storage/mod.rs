@@ -5,6 +5,7 @@
 //! object is there when its put or the completion of its upload was answered. Metadata files are never replaced.
 
 mod azure;
+mod counted;
 mod failure;
 mod gcs;
 mod local;
@@ -31,8 +32,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
+use self::counted::Counted;
 use self::failure::{store_error, usage_error};
 use self::vended::{Keys, Sas, Token, best};
+use crate::telemetry::metrics::Requests;
 
 pub use azure::Container;
 pub use location::{Bucket, Location, join};
@@ -63,6 +66,7 @@ pub struct Storage {
 struct Inner {
     /// `s3.*`, `gcs.*`, `adls.*` and whatever else the catalog's file holds.
     properties: BTreeMap<String, String>,
+    requests: Requests,
     /// Who vends keys for parts of them, which win over the properties'.
     vending: Option<Arc<dyn Vending>>,
     /// By bucket, and by the prefix that keys were vended for.
@@ -77,13 +81,18 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub fn new(properties: BTreeMap<String, String>) -> Storage {
-        Storage { inner: Arc::new(Inner { properties, vending: None, buckets: Mutex::default() }) }
+        Storage::counted(properties, Requests::default())
+    }
+
+    /// Stores whose requests are counted.
+    pub fn counted(properties: BTreeMap<String, String>, requests: Requests) -> Storage {
+        Storage { inner: Arc::new(Inner { properties, requests, vending: None, buckets: Mutex::default() }) }
     }
 
     /// The same stores, with keys that are vended.
     pub fn vended(&self, vending: Arc<dyn Vending>) -> Storage {
-        let properties = self.inner.properties.clone();
-        Storage { inner: Arc::new(Inner { properties, vending: Some(vending), buckets: Mutex::default() }) }
+        let (properties, requests) = (self.inner.properties.clone(), self.inner.requests.clone());
+        Storage { inner: Arc::new(Inner { properties, requests, vending: Some(vending), buckets: Mutex::default() }) }
     }
 
     /// The same stores with some properties replaced: what a catalog vends for one table. Connections are shared only
@@ -94,7 +103,7 @@ impl Storage {
         }
         let mut properties = self.inner.properties.clone();
         properties.extend(overrides.iter().map(|(key, value)| (key.clone(), value.clone())));
-        Storage::new(properties)
+        Storage::counted(properties, self.inner.requests.clone())
     }
 
     /// The FileIO that a [`iceberg::table::Table`] carries.
@@ -136,11 +145,12 @@ impl Storage {
             properties.extend(grant.properties.clone());
             Keys::new(vending.clone(), &grant, bucket, location)
         });
-        let store = match bucket {
+        let store: Arc<dyn ObjectStore> = match bucket {
             Bucket::S3(name) => s3::open(name, &properties, keys.map(|keys| Arc::new(keys) as _))?,
             Bucket::Gcs(name) => gcs::open(name, &properties, keys.map(|keys| Arc::new(Token(keys)) as _))?,
             Bucket::Azure(container) => azure::open(container, &properties, keys.map(|keys| Arc::new(Sas(keys)) as _))?,
         };
+        let store: Arc<dyn ObjectStore> = Arc::new(Counted::new(store, self.inner.requests.clone()));
         buckets.insert(name, store.clone());
         Ok(store)
     }
@@ -173,7 +183,10 @@ fn create_only(location: &str) -> bool {
 impl iceberg::io::Storage for Storage {
     async fn exists(&self, location: &str) -> iceberg::Result<bool> {
         match locate(location)? {
-            Location::Local(path) => local::blocking(location, move || path.try_exists()).await,
+            Location::Local(path) => {
+                self.inner.requests.store("head");
+                local::blocking(location, move || path.try_exists()).await
+            }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 match store.head(&key).await {
@@ -187,7 +200,10 @@ impl iceberg::io::Storage for Storage {
 
     async fn metadata(&self, location: &str) -> iceberg::Result<FileMetadata> {
         let size = match locate(location)? {
-            Location::Local(path) => local::blocking(location, move || Ok(path.metadata()?.len())).await?,
+            Location::Local(path) => {
+                self.inner.requests.store("head");
+                local::blocking(location, move || Ok(path.metadata()?.len())).await?
+            }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 store.head(&key).await.map_err(|error| store_error(location, error))?.size
@@ -198,7 +214,10 @@ impl iceberg::io::Storage for Storage {
 
     async fn read(&self, location: &str) -> iceberg::Result<Bytes> {
         match locate(location)? {
-            Location::Local(path) => local::blocking(location, move || std::fs::read(path)).await.map(Bytes::from),
+            Location::Local(path) => {
+                self.inner.requests.store("get");
+                local::blocking(location, move || std::fs::read(path)).await.map(Bytes::from)
+            }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 let object = store.get(&key).await.map_err(|error| store_error(location, error))?;
@@ -209,7 +228,10 @@ impl iceberg::io::Storage for Storage {
 
     async fn reader(&self, location: &str) -> iceberg::Result<Box<dyn FileRead>> {
         match locate(location)? {
-            Location::Local(path) => Ok(Box::new(local::Reader::open(location, path).await?)),
+            Location::Local(path) => {
+                self.inner.requests.store("get");
+                Ok(Box::new(local::Reader::open(location, path).await?))
+            }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 Ok(Box::new(object::Reader { store, key, location: location.to_owned() }))
@@ -221,6 +243,7 @@ impl iceberg::io::Storage for Storage {
         let create = create_only(location);
         match locate(location)? {
             Location::Local(path) => {
+                self.inner.requests.store("put");
                 let mode = if create { local::Mode::Create } else { local::Mode::Replace };
                 local::blocking(location, move || local::write(path, &bytes, mode)).await
             }
@@ -234,6 +257,7 @@ impl iceberg::io::Storage for Storage {
     async fn writer(&self, location: &str) -> iceberg::Result<Box<dyn FileWrite>> {
         match locate(location)? {
             Location::Local(path) => {
+                self.inner.requests.store("put");
                 let mode = if create_only(location) { local::Mode::Create } else { local::Mode::Replace };
                 Ok(Box::new(local::Writer::create(location, path, mode).await?))
             }
@@ -246,7 +270,10 @@ impl iceberg::io::Storage for Storage {
 
     async fn delete(&self, location: &str) -> iceberg::Result<()> {
         match locate(location)? {
-            Location::Local(path) => local::blocking(location, move || local::delete(&path)).await,
+            Location::Local(path) => {
+                self.inner.requests.store("delete");
+                local::blocking(location, move || local::delete(&path)).await
+            }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
                 match store.delete(&key).await {
