@@ -20,6 +20,7 @@ use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 
 use crate::config::{self, CatalogKind, TableName};
+use crate::telemetry::metrics::Requests;
 
 /// What came of a request to change a table.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,14 @@ pub struct Creation {
     pub properties: std::collections::HashMap<String, String>,
 }
 
+/// A change of one table: `updates` made for `base`, to be refused if its `requirements` do not hold any more.
+#[derive(Debug)]
+pub struct TableChange<'a> {
+    pub base: &'a Table,
+    pub requirements: Vec<TableRequirement>,
+    pub updates: Vec<TableUpdate>,
+}
+
 #[async_trait]
 pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// The name it is configured under.
@@ -92,6 +101,17 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         updates: Vec<TableUpdate>,
     ) -> Result<Table>;
 
+    /// Whether the catalog takes changes of several tables as one.
+    fn commits_together(&self) -> bool {
+        false
+    }
+
+    /// As [`commit`](Self::commit), of several tables: all are changed, or none. Only for a catalog that
+    /// [commits together](Self::commits_together).
+    async fn commit_together(&self, _changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {
+        Err(Error::Refused(format!("catalog {} changes one table at a time", self.name())))
+    }
+
     /// Forgets the table; its files stay.
     async fn drop_table(&self, table: &TableIdent) -> Result<()>;
 }
@@ -99,10 +119,15 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
 /// Connects to a configured catalog. [`Error::Unavailable`] when it cannot be reached now, [`Error::Refused`] when it
 /// never will be: a property that is missing or wrong, credentials that do not pass.
 pub async fn open(config: &config::Catalog) -> Result<Arc<dyn Catalog>> {
+    open_counted(config, Requests::default()).await
+}
+
+/// The same, for who wants to know of the requests.
+pub async fn open_counted(config: &config::Catalog, requests: Requests) -> Result<Arc<dyn Catalog>> {
     match config.kind {
-        CatalogKind::Sql => Ok(Arc::new(sql::Sql::open(config).await?)),
-        CatalogKind::Rest => Ok(Arc::new(rest::Rest::open(config).await?)),
-        CatalogKind::Glue => Ok(Arc::new(glue::Glue::open(config).await?)),
+        CatalogKind::Sql => Ok(Arc::new(sql::Sql::open(config, requests).await?)),
+        CatalogKind::Rest => Ok(Arc::new(rest::Rest::open(config, requests).await?)),
+        CatalogKind::Glue => Ok(Arc::new(glue::Glue::open(config, requests).await?)),
     }
 }
 
@@ -116,12 +141,15 @@ fn required<'a>(config: &'a config::Catalog, key: &str) -> Result<&'a str> {
     }
 }
 
-fn trust_mirror(config: &config::Catalog) -> Result<bool> {
-    match config.properties.get("calve.trust-mirror").map(String::as_str) {
-        None | Some("false") => Ok(false),
+/// A property that is true or false; `default` where nothing is said.
+fn flag(config: &config::Catalog, key: &str, default: bool) -> Result<bool> {
+    match config.properties.get(key).map(String::as_str) {
+        None => Ok(default),
+        Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(other) => {
-            Err(Error::Refused(format!("catalog {}: calve.trust-mirror is {other:?}, not true or false", config.name)))
-        }
+        Some(other) => Err(Error::Refused(format!("catalog {}: {key} is {other:?}, not true or false", config.name))),
     }
 }
+
+const TRUST_MIRROR: &str = "calve.trust-mirror";
+const COMMIT_TOGETHER: &str = "calve.commit-together";

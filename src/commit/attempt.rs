@@ -14,7 +14,7 @@ use super::expire::{self, Policy, Refs};
 use super::ledger::{KEY, Ledger, Mirror};
 use super::manifests::Manifests;
 use super::snapshot::{self, Delta, Produced};
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, TableChange};
 use crate::error::{Error, Result};
 use crate::schema::evolve::WRITTEN_SCHEMA;
 use iceberg::spec::DataFile;
@@ -166,9 +166,20 @@ pub async fn send(catalog: &dyn Catalog, prepared: &Prepared) -> Sent {
     }
 }
 
+/// Sends two tables' changes as one, once.
+pub async fn send_together(catalog: &dyn Catalog, both: [&Prepared; 2]) -> catalog::Result<[Table; 2]> {
+    let changes = both.map(|prepared| TableChange {
+        base: &prepared.base,
+        requirements: prepared.requirements.clone(),
+        updates: prepared.updates.clone(),
+    });
+    let tables = lose(catalog.commit_together(changes.into()).await)?;
+    tables.try_into().map_err(|_| catalog::Error::Unknown("not as many tables as were changed".to_owned()))
+}
+
 /// The edge behind which a commit may have happened without our knowing: with the failpoint `commit::sent=return` the
 /// answer is lost.
-fn lose(answer: catalog::Result<Table>) -> catalog::Result<Table> {
+fn lose<T>(answer: catalog::Result<T>) -> catalog::Result<T> {
     fail::fail_point!("commit::sent", |_| Err(catalog::Error::Unknown("the failpoint commit::sent".to_owned())));
     answer
 }

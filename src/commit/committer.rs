@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::ancestry::{self, Reading};
 use super::attempt::{self, Prepared, Sent, Work};
-use super::began::Began;
-use super::change::{Append, Change, Limits, Outcome, Published, SchemaChange};
+use super::change::{Append, Change, Limits, Outcome, Published};
 use super::expire;
+use super::fence::{self, Fence};
 use super::ledger::{KEY, Ledger};
 use super::manifests::Manifests;
 use super::snapshot::COMMIT_ID;
@@ -58,11 +58,6 @@ pub struct Committer {
     unproved: bool,
     sweep: Option<tokio::task::JoinHandle<()>>,
     removed: Vec<iceberg::spec::SnapshotRef>,
-}
-
-enum Fence<'a> {
-    Go(Box<Work<'a>>),
-    Stop(String),
 }
 
 enum Driven {
@@ -180,62 +175,14 @@ impl Committer {
     pub async fn commit(&mut self, append: &Append) -> Result<Outcome> {
         let uuid = self.uuid;
         let started = Instant::now();
-        let driven = self
-            .drive(append.commit_id, |table, reading, told| {
-                let ledger = reading.map(|reading| reading.ledger.clone()).unwrap_or_default();
-                if table.metadata().uuid() != uuid {
-                    return Ok(Fence::Stop("the table was dropped and created again".to_owned()));
-                }
-                ledger
-                    .check_identity(&append.topic, append.topic_id.as_deref(), append.cluster_id.as_deref())
-                    .map_err(|why| {
-                        Error::halt(format!(
-                            "topic {}, table {}: {why}; if this is meant, go on with `calve ledger reset {}`",
-                            append.topic,
-                            table.identifier(),
-                            table.identifier()
-                        ))
-                    })?;
-                if !ledger.admits(told, &append.topic, &append.ranges) {
-                    return Ok(Fence::Stop(describe_moved(&ledger, append)));
-                }
-                if let Some(change) = &append.schema
-                    && let Some(why) = schema_moved(table, change)
-                {
-                    return Ok(Fence::Stop(why));
-                }
-                let mut began = Began::of(table.metadata());
-                if append.late {
-                    began.begin(&ledger, &append.topic, &append.ranges);
-                }
-                let properties = began.changed(table.metadata());
-                let mut ledger = ledger;
-                ledger.account(
-                    &append.topic,
-                    append.topic_id.as_deref(),
-                    append.cluster_id.as_deref(),
-                    &append.ranges,
-                    append.rows,
-                    append.rejects,
-                );
-                Ok(Fence::Go(Box::new(Work {
-                    commit_id: append.commit_id,
-                    operation: Operation::Append,
-                    files: &append.files,
-                    spec_id: append.spec_id,
-                    schema: append.schema.as_ref(),
-                    ledger: Some(ledger),
-                    summary: &append.summary,
-                    properties,
-                })))
-            })
-            .await?;
+        let fence =
+            |table: &Table, reading: Option<&Reading>, told: &Ledger| fence::rows(append, uuid, table, reading, told);
+        let driven = self.drive(append.commit_id, fence).await?;
         let partitions: Vec<i32> = append.ranges.keys().copied().collect();
         let ledger = self.ledger();
         Ok(match driven {
             Driven::Committed(snapshot_id) => {
-                self.count(started, &append.files);
-                self.told.account(&append.topic, None, None, &append.ranges, 0, 0);
+                self.accounted(append, started);
                 Outcome::Committed { snapshot_id }
             }
             Driven::Stopped(why) => {
@@ -243,6 +190,80 @@ impl Committer {
                 Outcome::Moved { why }
             }
         })
+    }
+
+    fn accounted(&mut self, append: &Append, started: Instant) {
+        self.count(started, &append.files);
+        self.told.account(&append.topic, None, None, &append.ranges, 0, 0);
+    }
+
+    /// A commit of the batch onto the table as it is known, not sent; none if that is not what comes next, or cannot be
+    /// known.
+    async fn ready(&mut self, append: &Append) -> Result<Option<Prepared>> {
+        if self.doubtful.contains(&append.commit_id) {
+            return Ok(None);
+        }
+        let Fence::Go(work) = fence::rows(append, self.uuid, &self.table, self.reading.as_ref(), &self.told)? else {
+            return Ok(None);
+        };
+        match attempt::prepare(&self.table, *work, &mut self.manifests, &self.needed).await {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) if error.is_retry() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Commits a batch's rejects and its rows as one change of their catalog: the ids of both snapshots, `self`'s first.
+    ///
+    /// Only what mostly happens is dealt with. Where something comes in between (a conflict, a lost answer, a batch that
+    /// is not what comes next) the answer is none, and [`commit`](Self::commit) of the one and then of the other, under
+    /// the same ids, finds out what came of it and does the rest.
+    pub async fn commit_with(
+        &mut self,
+        rejects: &Append,
+        other: &mut Committer,
+        rows: &Append,
+    ) -> Result<Option<[i64; 2]>> {
+        if !self.catalog.commits_together() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let Some(first) = self.ready(rejects).await? else { return Ok(None) };
+        let second = match other.ready(rows).await {
+            Ok(Some(second)) => second,
+            missing => {
+                self.abandon(rejects.commit_id, Some(first)).await;
+                return missing.map(|_| None);
+            }
+        };
+        match attempt::send_together(&*self.catalog, [&first, &second]).await {
+            Ok([of_first, of_second]) => {
+                let ids = [&first, &second].map(|prepared| prepared.produced.snapshot.snapshot_id());
+                let seen = self.applied(of_first, first).await.and(other.applied(of_second, second).await);
+                if let Err(error) = seen {
+                    tracing::debug!(table = %other.table.identifier(), %error, "committed as one, but what came of it cannot be read");
+                    self.doubtful.insert(rejects.commit_id);
+                    other.doubtful.insert(rows.commit_id);
+                    return Ok(None);
+                }
+                self.accounted(rejects, started);
+                other.accounted(rows, started);
+                fail::fail_point!("commit::after");
+                Ok(Some(ids))
+            }
+            Err(error) => {
+                tracing::debug!(table = %other.table.identifier(), %error, "not committed as one, but one after the other");
+                if matches!(error, catalog::Error::Unknown(_)) {
+                    for (committer, append) in [(&mut *self, rejects), (&mut *other, rows)] {
+                        committer.doubtful.insert(append.commit_id);
+                        committer.metrics.commit_unknowns.inc();
+                    }
+                }
+                self.abandon(rejects.commit_id, Some(first)).await;
+                other.abandon(rows.commit_id, Some(second)).await;
+                Ok(None)
+            }
+        }
     }
 
     /// Publishes a refinement's result onto the head that it was computed for, and onto no other.
@@ -258,7 +279,7 @@ impl Committer {
                     return Ok(Fence::Stop("the target has another head".to_owned()));
                 }
                 if let Some(schema) = &change.schema
-                    && let Some(why) = schema_moved(table, schema)
+                    && let Some(why) = fence::schema_moved(table, schema)
                 {
                     return Ok(Fence::Stop(why));
                 }
@@ -549,37 +570,6 @@ pub(super) fn not_loaded(catalog: &dyn Catalog, ident: &TableIdent, error: catal
 /// Whether two loads saw the very same state.
 fn is_same(one: &Table, other: &Table) -> bool {
     one.metadata_location().is_some() && one.metadata_location() == other.metadata_location()
-}
-
-fn describe_moved(ledger: &Ledger, append: &Append) -> String {
-    let partition = append
-        .ranges
-        .iter()
-        .find(|(partition, range)| ledger.next(&append.topic, **partition) != Some(range.from))
-        .map(|(partition, range)| (*partition, range.from));
-    match partition {
-        Some((partition, from)) => match ledger.next(&append.topic, partition) {
-            Some(next) => format!(
-                "the ledger moved: {}/{partition} goes on at offset {next}, the batch begins at {from}",
-                append.topic
-            ),
-            None => format!("the ledger was rewound: it has nothing of {}/{partition} any more", append.topic),
-        },
-        None => "the ledger moved".to_owned(),
-    }
-}
-
-/// Whether the table's schema is another than the one that a change was made from, and not the wanted one either.
-fn schema_moved(table: &Table, change: &SchemaChange) -> Option<String> {
-    let current = table.metadata().current_schema();
-    let moved = current.schema_id() != change.base_schema_id && current.as_struct() != change.schema.as_struct();
-    moved.then(|| {
-        format!(
-            "the schema moved: it is now {}, the change was made from {}",
-            current.schema_id(),
-            change.base_schema_id
-        )
-    })
 }
 
 fn described(error: &Error) -> String {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::expire::Refs;
 use super::manifests::{Manifests, load_entries, load_list};
 use super::snapshot::{Delta, produce};
-use crate::catalog::{Catalog, Creation, Error, Result};
+use crate::catalog::{Catalog, Creation, Error, Result, TableChange};
 
 /// What happens to the next commit request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Fault {
     Unavailable,
     /// A foreign writer is faster.
     Overtaken,
+    /// Of changes that were to be one, only the first is applied; the answer is lost.
+    Torn,
 }
 
 #[derive(Debug)]
@@ -48,9 +50,12 @@ pub struct FakeCatalog {
     pub counts: Arc<Counts>,
     tables: Mutex<HashMap<TableIdent, (Arc<TableMetadata>, String)>>,
     faults: Mutex<VecDeque<Fault>>,
-    late: Mutex<Vec<(TableIdent, Vec<TableRequirement>, Vec<TableUpdate>)>>,
+    late: Mutex<Vec<Vec<Requested>>>,
     pub trust_mirror: bool,
 }
+
+/// A change of one table, as it is asked for.
+type Requested = (TableIdent, Vec<TableRequirement>, Vec<TableUpdate>);
 
 /// Requests to the store and the catalog, and bytes written.
 #[derive(Debug, Default)]
@@ -104,9 +109,9 @@ impl FakeCatalog {
     /// Requests that were thought lost arrive now.
     pub async fn deliver(&self) {
         let late = std::mem::take(&mut *self.late.lock().unwrap());
-        for (table, requirements, updates) in late {
+        for request in late {
             // Their sender has long given up on the answer.
-            let _ = self.apply(&table, requirements, updates).await;
+            let _ = self.apply_all(request).await;
         }
     }
 
@@ -133,6 +138,44 @@ impl FakeCatalog {
             .disable_cache()
             .build()
             .unwrap()
+    }
+
+    /// A request for one or several tables, with what happens to it.
+    async fn request(&self, mut changes: Vec<Requested>) -> Result<Vec<Table>> {
+        self.counts.commits.fetch_add(1, Ordering::Relaxed);
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            Some(Fault::LostBefore) => return Err(Error::Unknown("lost before".to_owned())),
+            Some(Fault::Unavailable) => return Err(Error::Unavailable("overloaded".to_owned())),
+            Some(Fault::Late) => {
+                self.late.lock().unwrap().push(changes);
+                return Err(Error::Unknown("late".to_owned()));
+            }
+            Some(Fault::Overtaken) => drop(self.foreign_append(1).await),
+            Some(Fault::Torn) => changes.truncate(1),
+            Some(Fault::LostAfter) | None => {}
+        }
+        let answer = self.apply_all(changes).await;
+        match fault {
+            Some(Fault::LostAfter | Fault::Torn) => Err(Error::Unknown("lost after".to_owned())),
+            _ => answer,
+        }
+    }
+
+    /// All of them, or none if a requirement of one does not hold.
+    async fn apply_all(&self, changes: Vec<Requested>) -> Result<Vec<Table>> {
+        for (ident, requirements, _) in &changes {
+            let current = self.tables.lock().unwrap().get(ident).map(|(metadata, _)| metadata.clone());
+            let current = current.ok_or_else(|| Error::NotFound(ident.to_string()))?;
+            for requirement in requirements {
+                requirement.check(Some(&current)).map_err(|error| Error::Conflict(error.to_string()))?;
+            }
+        }
+        let mut tables = Vec::new();
+        for (ident, requirements, updates) in changes {
+            tables.push(self.apply(&ident, requirements, updates).await?);
+        }
+        Ok(tables)
     }
 
     async fn apply(
@@ -231,7 +274,12 @@ impl FakeCatalog {
 
     /// The files that a reader of the head sees, through manifest list and manifests.
     pub async fn live_files(&self) -> Vec<DataFile> {
-        let table = self.table();
+        self.live_files_of(&ident()).await
+    }
+
+    pub async fn live_files_of(&self, ident: &TableIdent) -> Vec<DataFile> {
+        let (metadata, location) = self.tables.lock().unwrap()[ident].clone();
+        let table = self.build(ident, metadata, location);
         let mut files = Vec::new();
         for manifest in load_list(&table, table.metadata().current_snapshot_id()).await.unwrap() {
             files.extend(load_entries(&table, &manifest).await.unwrap().into_iter().map(|entry| entry.file));
@@ -325,24 +373,18 @@ impl Catalog for FakeCatalog {
         requirements: Vec<TableRequirement>,
         updates: Vec<TableUpdate>,
     ) -> Result<Table> {
-        self.counts.commits.fetch_add(1, Ordering::Relaxed);
-        let fault = self.faults.lock().unwrap().pop_front();
-        let ident = base.identifier();
-        match fault {
-            Some(Fault::LostBefore) => return Err(Error::Unknown("lost before".to_owned())),
-            Some(Fault::Unavailable) => return Err(Error::Unavailable("overloaded".to_owned())),
-            Some(Fault::Late) => {
-                self.late.lock().unwrap().push((ident.clone(), requirements, updates));
-                return Err(Error::Unknown("late".to_owned()));
-            }
-            Some(Fault::Overtaken) => drop(self.foreign_append(1).await),
-            Some(Fault::LostAfter) | None => {}
-        }
-        let answer = self.apply(ident, requirements, updates).await;
-        match fault {
-            Some(Fault::LostAfter) => Err(Error::Unknown("lost after".to_owned())),
-            _ => answer,
-        }
+        let mut tables = self.request(vec![(base.identifier().clone(), requirements, updates)]).await?;
+        Ok(tables.pop().expect("a table that was changed"))
+    }
+
+    fn commits_together(&self) -> bool {
+        true
+    }
+
+    async fn commit_together(&self, changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {
+        let changes = changes.into_iter();
+        let changes = changes.map(|change| (change.base.identifier().clone(), change.requirements, change.updates));
+        self.request(changes.collect()).await
     }
 
     async fn drop_table(&self, table: &TableIdent) -> Result<()> {

@@ -8,7 +8,7 @@
 //! - [`snapshot`]: data files → manifests, manifest list, snapshot; [`manifests`] keeps their number logarithmic.
 //! - [`expire`]: which snapshots go, which are tagged, and which files nothing reaches any more.
 //! - [`change`]: what is asked of a committer.
-//! - [`committer`]: the fenced commit, conflicts and lost answers ([`attempt`]).
+//! - [`committer`]: the fenced commit ([`fence`]), conflicts and lost answers ([`attempt`]).
 //! - [`blame`]: who else changed the columns.
 //! - [`decide`]: what only a person may decide about a ledger.
 //! - [`create`]: tables made by themselves.
@@ -23,6 +23,7 @@ pub mod committer;
 pub mod create;
 pub mod decide;
 pub mod expire;
+mod fence;
 pub mod ledger;
 pub mod manifests;
 pub mod offsets;

@@ -50,6 +50,7 @@ const EVERYWHERE: &[&str] = &[
     "adls.blob-storage-authority",
     "adls.blob-storage-scheme",
     "calve.trust-mirror",
+    "calve.commit-together",
 ];
 
 /// Keys of a Glue catalog.
@@ -116,6 +117,7 @@ const FLAGS: &[&str] = &[
     "glue.skip-archive",
     "glue.skip-name-validation",
     "calve.trust-mirror",
+    "calve.commit-together",
     "rest.sigv4-enabled",
 ];
 

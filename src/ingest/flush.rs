@@ -1,4 +1,5 @@
-//! From staged files to snapshots: the quarantine table's commit, then the main table's.
+//! From staged files to snapshots: the quarantine table's commit, then the main table's; or both as one, where the
+//! catalog can.
 //!
 //! Quarantine comes first, so that whatever the main table accounts for is never missing there. Killed between the
 //! two, the quarantine table is ahead; the restart leaves out what it holds already (see [`super::quarantined`]).
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::patience::patiently;
 use super::worker::Staged;
 use super::{CROWD, CROWDED_INTERVAL_MIN, Ingest, REREAD_MAX, REREAD_MIN, open, resolve};
-use crate::batch::OffsetRange;
+use crate::batch::{OffsetRange, StagedFiles};
 use crate::commit::{Append, Committer, Outcome};
 use crate::config::Start;
 use crate::error::{Error, Result};
@@ -22,6 +23,16 @@ use crate::schema::evolve::WRITTEN_SCHEMA;
 use crate::source::{self, Stall};
 use crate::telemetry::TopicState;
 use crate::write;
+
+/// What came of a batch's rejects.
+enum Rejected {
+    /// Its rows are still to be committed.
+    Alone,
+    /// So are its rows, in this snapshot.
+    WithRows(i64),
+    /// Somebody else was faster; everything must be dropped.
+    Moved,
+}
 
 type Ranges = BTreeMap<i32, OffsetRange>;
 
@@ -61,14 +72,6 @@ impl Ingest {
             Err(error) => return Err(error),
         };
         fail::fail_point!("ingest::staged", |_| Err(Error::halt("failpoint ingest::staged")));
-        let rejects = staged.reject_count + self.found_quarantined;
-        if staged.reject_count > 0 && !self.commit_rejects(&ranges, &staged).await? {
-            self.metrics.batches_discarded.inc();
-            write::discard(&self.opened.table, staged.rows).await;
-            return self.rewind().await;
-        }
-        fail::fail_point!("ingest::between_commits");
-        self.approach().await?;
         let mut summary = self.topic.snapshot_properties.clone();
         if self.opened.change.is_none() {
             let written = self.opened.table.metadata().current_schema_id();
@@ -83,13 +86,29 @@ impl Ingest {
             topic_id: self.log.topic_id.clone(),
             cluster_id: self.log.cluster_id.clone(),
             ranges,
-            rejects,
+            rejects: staged.reject_count + self.found_quarantined,
             schema: self.opened.change.clone(),
             late: self.topic.start != Start::Earliest,
             summary,
         };
-        let patience = self.patience.clone();
         self.commit_id = Uuid::now_v7();
+        if staged.reject_count > 0 {
+            match self.commit_rejects(&append, staged.rejects, staged.reject_count).await? {
+                Rejected::Alone => fail::fail_point!("ingest::between_commits"),
+                Rejected::WithRows(snapshot_id) => {
+                    fail::fail_point!("ingest::committed");
+                    self.committed(&append, snapshot_id, started, reason);
+                    return self.adapt().await;
+                }
+                Rejected::Moved => {
+                    self.metrics.batches_discarded.inc();
+                    self.main.discard(append.commit_id, &append.files).await;
+                    return self.rewind().await;
+                }
+            }
+        }
+        self.approach().await?;
+        let patience = self.patience.clone();
         let conflicts = self.context.metrics.table(&self.feed.table).commit_conflicts;
         let met = conflicts.get();
         let outcome = patiently!(patience, self.main.commit(&append))?;
@@ -154,8 +173,9 @@ impl Ingest {
         write::discard(&self.opened.table, staged.rejects).await;
     }
 
-    /// Commits the rejects of these ranges; false if somebody else was faster, and everything must be dropped.
-    async fn commit_rejects(&mut self, ranges: &Ranges, staged: &Staged) -> Result<bool> {
+    /// Commits a batch's rejects, and with them, where the catalog can, its rows.
+    async fn commit_rejects(&mut self, rows: &Append, files: StagedFiles, count: u64) -> Result<Rejected> {
+        let ranges = &rows.ranges;
         let patience = self.patience.clone();
         let topic = self.topic.name.clone();
         // Rejects of a batch that the main table already has from someone else must not come into the quarantine
@@ -166,9 +186,8 @@ impl Ingest {
             ledger.next(&topic, *partition).is_none_or(|next| next == range.from)
         };
         if !ranges.iter().all(stands) {
-            let table = self.rejects.table().await?;
-            write::discard(&table, crate::batch::StagedFiles { files: staged.rejects.files.clone() }).await;
-            return Ok(false);
+            write::discard(&self.rejects.table().await?, files).await;
+            return Ok(Rejected::Moved);
         }
         if self.quarantine.is_none() {
             let catalog = &self.context.catalog;
@@ -187,19 +206,24 @@ impl Ingest {
         });
         let append = Append {
             commit_id: Uuid::now_v7(),
-            files: staged.rejects.files.clone(),
+            files: files.files,
             spec_id: self.rejects.table().await?.metadata().default_partition_spec_id(),
             topic: topic.clone(),
             topic_id: self.log.topic_id.clone(),
             cluster_id: self.log.cluster_id.clone(),
             ranges: ahead.collect(),
-            rows: staged.reject_count,
+            rows: count,
             rejects: 0,
             schema: None,
             late: false,
             summary: self.topic.snapshot_properties.clone(),
         };
-        match patiently!(patience, quarantine.commit(&append))? {
+        let together = quarantine.commit_with(&append, &mut self.main, rows).await?;
+        let outcome = match together {
+            Some([snapshot_id, _]) => Outcome::Committed { snapshot_id },
+            None => patiently!(patience, quarantine.commit(&append))?,
+        };
+        match outcome {
             Outcome::Committed { snapshot_id } => {
                 for (partition, range) in &append.ranges {
                     if let Some(progress) = self.owned.get_mut(partition) {
@@ -208,12 +232,12 @@ impl Ingest {
                 }
                 self.rejects.renew(quarantine.table().clone()).await;
                 tracing::info!(topic = %topic, table = %self.rejects.ident, snapshot_id, rejects = append.rows, "rejects committed");
-                Ok(true)
+                Ok(together.map_or(Rejected::Alone, |[_, snapshot_id]| Rejected::WithRows(snapshot_id)))
             }
             Outcome::Moved { why } => {
                 tracing::warn!(topic = %topic, table = %self.rejects.ident, "{why}");
                 quarantine.discard(append.commit_id, &append.files).await;
-                Ok(false)
+                Ok(Rejected::Moved)
             }
         }
     }

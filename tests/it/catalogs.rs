@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use calve::catalog::{self, Catalog, Error};
+use calve::catalog::{self, Catalog, Error, TableChange};
 use calve::config::CatalogKind;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
 
 use crate::support::parts::Part;
@@ -25,6 +26,7 @@ async fn behaves_with(catalog: Arc<dyn Catalog>, deep: &[&str], odd: &str) {
     commits_and_conflicts(catalog.as_ref(), &bronze).await;
     evolves_and_appends_at_once(catalog.as_ref(), &bronze).await;
     keeps_a_metadata_log(catalog.as_ref(), &bronze).await;
+    commits_together(catalog.as_ref(), &bronze).await;
     races(catalog, &bronze).await;
 }
 
@@ -112,6 +114,38 @@ async fn evolves_and_appends_at_once(catalog: &dyn Catalog, bronze: &NamespaceId
     assert_eq!(commit_ids(&loaded), ["wider"]);
 }
 
+/// Rows and rejects of a batch as one change, where the catalog has such a thing.
+async fn commits_together(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    if !catalog.commits_together() {
+        assert_eq!(catalog.name(), "glue", "the others can");
+        return;
+    }
+    async fn changes<'a>(bases: [&'a Table; 2], id: &str) -> Vec<TableChange<'a>> {
+        let mut changes = Vec::new();
+        for base in bases {
+            let (requirements, updates) = append(base, id).await;
+            changes.push(TableChange { base, requirements, updates });
+        }
+        changes
+    }
+    let (rejects, rows) =
+        (fresh_table(catalog, bronze, "pair_rejects").await, fresh_table(catalog, bronze, "pair").await);
+    let after = catalog.commit_together(changes([&rejects, &rows], "both").await).await.unwrap();
+    assert_eq!(after.iter().map(Table::identifier).collect::<Vec<_>>(), [rejects.identifier(), rows.identifier()]);
+    for table in &after {
+        assert_eq!(commit_ids(table), ["both"]);
+        assert_eq!(commit_ids(&catalog.load(table.identifier()).await.unwrap()), ["both"]);
+    }
+    // One of them was changed meanwhile: so is neither. (A REST server that says no may have done the half of it.)
+    for bases in [[&after[0], &rows], [&rejects, &after[1]]] {
+        let late = catalog.commit_together(changes(bases, "late").await).await;
+        assert!(matches!(late, Err(Error::Conflict(_) | Error::Unknown(_))), "{late:?}");
+        for table in &after {
+            assert_eq!(commit_ids(&catalog.load(table.identifier()).await.unwrap()), ["both"]);
+        }
+    }
+}
+
 async fn keeps_a_metadata_log(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
     let mut wanted = creation();
     wanted.properties.insert("write.metadata.previous-versions-max".to_owned(), "2".to_owned());
@@ -185,7 +219,7 @@ async fn sqlite_behaves() {
     behaves(catalog::open(&config).await.unwrap()).await;
     // Opened again, by another process as it were, everything is still there.
     let again = catalog::open(&config).await.unwrap();
-    assert_eq!(again.tables(&namespace(&["bronze"])).await.unwrap().len(), 5);
+    assert_eq!(again.tables(&namespace(&["bronze"])).await.unwrap().len(), 7);
     let leftovers: BTreeMap<_, _> = walk(&root).into_iter().filter(|(name, _)| name.ends_with(".tmp")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }

@@ -1,11 +1,12 @@
 //! Everything at once: daemons that are killed, stopped, come and go; a broker that restarts; a bad network before
-//! broker, catalog and store; strangers who append to the table and rewrite it. All at random, from a printed seed, and
-//! afterwards the table is the log.
+//! broker, catalog and store; strangers who append to the table and rewrite it, Spark that compacts it. All at random, from
+//! a printed seed, and afterwards the table is the log.
 //!
 //! `CALVE_CHAOS` says how many disturbances each test makes (`just chaos 200`), `CALVE_SEED` repeats a run's choices.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -17,6 +18,7 @@ use crate::support::engines;
 use crate::support::parts::Part;
 use crate::support::project::{Daemon, Project, damaged, event};
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::spark::Spark;
 
 const PARTITIONS: i32 = 4;
 const DAEMONS_MAX: usize = 3;
@@ -50,11 +52,12 @@ enum Disturbance {
     RestartBroker,
     Append,
     Rewrite,
+    Compact,
     SetProperty,
 }
 
 /// Each as often as it stands here.
-const ALL: [Disturbance; 20] = [
+const ALL: [Disturbance; 22] = [
     Disturbance::BadBroker,
     Disturbance::BadBroker,
     Disturbance::BadCatalog,
@@ -74,6 +77,8 @@ const ALL: [Disturbance; 20] = [
     Disturbance::Append,
     Disturbance::Rewrite,
     Disturbance::Rewrite,
+    Disturbance::Compact,
+    Disturbance::Compact,
     Disturbance::SetProperty,
 ];
 
@@ -108,6 +113,56 @@ impl Drop for Stranger {
     }
 }
 
+/// Spark, which compacts the table while everything else goes on.
+struct Compactor {
+    /// Where it is not at work.
+    spark: Option<Spark>,
+    work: Option<JoinHandle<(Spark, bool)>>,
+    done: usize,
+}
+
+impl Compactor {
+    fn start(rest: &str, s3: &str) -> Compactor {
+        let mut spark = Spark::new();
+        let keys = [("s3.access-key-id", "calve-access-key"), ("s3.secret-access-key", "calve-secret-key")];
+        let store = [
+            ("type", "rest"),
+            ("uri", rest),
+            ("io-impl", "org.apache.iceberg.aws.s3.S3FileIO"),
+            ("s3.endpoint", s3),
+            ("s3.path-style-access", "true"),
+            ("client.region", "us-east-1"),
+        ];
+        spark.catalog("chaos", &[&store[..], &keys[..]].concat());
+        Compactor { spark: Some(spark), work: None, done: 0 }
+    }
+
+    /// Begins to put all files together anew, and does not wait for the end. What has not ended yet is waited for.
+    fn compact(&mut self) {
+        self.wait();
+        let mut spark = self.spark.take().expect("nothing is at work");
+        let statement =
+            "CALL chaos.system.rewrite_data_files(table => 'bronze.events', options => map('rewrite-all', 'true'))";
+        self.work = Some(std::thread::spawn(move || {
+            let answer = spark.try_sql(statement);
+            let said = match &answer {
+                Ok(rows) => rows.first().map(ToString::to_string).unwrap_or_default(),
+                Err(error) => error.lines().next().unwrap_or_default().to_owned(),
+            };
+            println!("    Spark: {said}");
+            (spark, answer.is_ok())
+        }));
+    }
+
+    fn wait(&mut self) {
+        if let Some(work) = self.work.take() {
+            let (spark, done) = work.join().expect("Spark answers");
+            self.spark = Some(spark);
+            self.done += usize::from(done);
+        }
+    }
+}
+
 struct Running {
     daemon: Daemon,
     /// It is stopped until then.
@@ -127,6 +182,7 @@ struct Chaos {
     project: Project,
     daemons: Vec<Running>,
     stranger: Stranger,
+    compactor: Compactor,
     /// Of the next record.
     id: i64,
     /// What a stranger did.
@@ -163,6 +219,7 @@ impl Chaos {
         let project = Project::with(&broker, "", "commit_interval = \"150ms\"\n", &text);
         project.edit("calve.toml", &broker.bootstrap_servers(), &kafka.address.to_string());
         let stranger = Stranger::start(&rest.address, &s3.address);
+        let compactor = Compactor::start(&rest.address, &s3.address);
         Chaos {
             random: StdRng::seed_from_u64(seed),
             broker,
@@ -174,6 +231,7 @@ impl Chaos {
             project,
             daemons: Vec::new(),
             stranger,
+            compactor,
             id: 0,
             changes: 0,
         }
@@ -219,7 +277,11 @@ impl Chaos {
                 self.kafka.arm("calve", *faults.choose(&mut self.random).unwrap(), times);
             }
             Disturbance::BadCatalog => {
-                let words = ["POST /v1/namespaces/bronze/tables/events", "GET /v1/namespaces/bronze/tables/events"];
+                let words = [
+                    "POST /v1/transactions/commit",
+                    "POST /v1/namespaces/bronze/tables/events",
+                    "GET /v1/namespaces/bronze/tables/events",
+                ];
                 let fault = http_fault(&mut self.random, true);
                 self.catalog.arm(words.choose(&mut self.random).unwrap(), fault, times);
             }
@@ -285,6 +347,7 @@ impl Chaos {
             }
             Disturbance::Append => self.change("append"),
             Disturbance::Rewrite => self.change("rewrite"),
+            Disturbance::Compact => self.compactor.compact(),
             Disturbance::SetProperty => self.change("set"),
         }
     }
@@ -320,6 +383,7 @@ impl Chaos {
                 running.daemon.signal("CONT");
             }
         }
+        self.compactor.wait();
         self.produce(500);
         self.daemons.sort_by_key(|running| running.doomed);
         while self.daemons.len() > 1 || self.daemons.first().is_some_and(|running| running.doomed) {
@@ -346,7 +410,8 @@ impl Chaos {
         // The lag may have been taken before the last records came: what the daemon left is read by who ends at the end.
         let (code, out, errors) = self.project.calve(&["run", "--until-caught-up"]);
         assert_eq!(code, 0, "{out}\n{errors}");
-        println!("{} records, {} changes by a stranger", self.id, self.changes);
+        let compactions = self.compactor.done;
+        println!("{} records, {} changes by a stranger, {compactions} compactions by Spark", self.id, self.changes);
 
         let (code, out, errors) = self.project.calve(&["verify", "bronze.events", "--deep"]);
         assert_eq!(code, 0, "{out}\n{errors}");

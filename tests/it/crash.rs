@@ -108,6 +108,8 @@ fn who_is_killed_is_succeeded_at_once_on_real_kafka() {
     who_is_killed_is_succeeded_at_once(&Broker::kafka(), 6);
 }
 
+const SQLITE: &str = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
+
 /// Each stage edge, by its failpoint: the process ends there, and the next one finishes the work.
 #[test]
 fn killed_at_every_stage_edge() {
@@ -127,7 +129,13 @@ fn killed_at_every_stage_edge() {
     broker.create_topic("events", 2, &[]);
     let project = Project::new(&broker, "commit_interval = \"200ms\"\n");
     let mut next = 0;
-    for edge in edges {
+    // Rejects and rows as one change, and one after the other.
+    for (together, edge) in [true, false].into_iter().flat_map(|together| edges.map(|edge| (together, edge))) {
+        if together && edge == "ingest::between_commits" {
+            continue;
+        }
+        let set = |value: bool| format!("\"calve.commit-together\" = \"{value}\"\n");
+        project.write("catalogs/local.toml", &(SQLITE.to_owned() + &set(together)));
         // The first time that it is reached, and a later time, when more is under way.
         for passed in [0, 2] {
             broker.produce("events", &records(2, next..next + 500));

@@ -8,8 +8,8 @@ mod rows;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 use serde_json::Value;
 
 use crate::support::broker::{Broker, Record};

@@ -80,10 +80,12 @@ async fn a_rest_catalog_behind_a_bad_network() {
     proxy.arm(namespaces, Fault::LoseAnswer, 1);
     proxy.arm(tables, Fault::LoseAnswer, 1);
     let daemon = project.start();
-    let (commit, quarantine) = (format!("POST {table} "), format!("POST {table}__quarantine "));
+    let (both, commit) = ("POST /v1/transactions/commit ", format!("POST {table} "));
     let load = format!("GET {table}");
-    endure(&broker, &proxy, &daemon, &mut random, &[&commit, &commit, &quarantine, &load], &http_faults());
+    endure(&broker, &proxy, &daemon, &mut random, &[both, both, both, &load, &commit], &http_faults());
     let metrics = daemon.get("/metrics");
+    let together = "calve_catalog_requests_total{catalog=\"local\",request=\"POST /v1/{prefix}/transactions/commit\"} ";
+    assert!(metrics.contains(together), "rows and rejects were never committed as one:\n{metrics}");
     let unknown =
         metrics.lines().find(|line| line.starts_with("calve_commit_unknown_outcomes_total{table=\"bronze.events\"}"));
     assert!(unknown.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");

@@ -13,6 +13,7 @@ pub(super) enum Endpoint {
     UpdateTable,
     DropTable,
     Credentials,
+    CommitTransaction,
 }
 
 impl Endpoint {
@@ -27,6 +28,7 @@ impl Endpoint {
             Endpoint::UpdateTable => "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
             Endpoint::DropTable => "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
             Endpoint::Credentials => "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
+            Endpoint::CommitTransaction => "POST /v1/{prefix}/transactions/commit",
         }
     }
 }
@@ -42,7 +44,7 @@ impl Offered {
 
     pub(super) fn has(&self, endpoint: Endpoint) -> bool {
         match self.0.is_empty() {
-            true => endpoint != Endpoint::Credentials,
+            true => !matches!(endpoint, Endpoint::Credentials | Endpoint::CommitTransaction),
             false => self.0.contains(endpoint.text()),
         }
     }
@@ -55,7 +57,8 @@ mod tests {
     #[test]
     fn what_is_not_listed_is_not_there() {
         let old = Offered::new(Vec::new());
-        assert!(old.has(Endpoint::UpdateTable) && !old.has(Endpoint::Credentials));
+        assert!(old.has(Endpoint::UpdateTable));
+        assert!(!old.has(Endpoint::Credentials) && !old.has(Endpoint::CommitTransaction));
         let listed = Offered::new(vec!["GET  /v1/{prefix}/namespaces".to_owned()]);
         assert!(listed.has(Endpoint::ListNamespaces) && !listed.has(Endpoint::CreateNamespace));
     }

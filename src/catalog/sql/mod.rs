@@ -25,8 +25,9 @@ use self::failure::{connection_lost, said};
 use super::error::one_line;
 use super::metadata::{self, Next};
 use super::storage::Storage;
-use super::{Catalog, Creation, Error, Result};
+use super::{Catalog, Creation, Error, Result, TableChange};
 use crate::config;
+use crate::telemetry::metrics::Requests;
 
 /// Connections of this process; commits of one table follow one another anyway.
 const CONNECTIONS_MAX: u32 = 4;
@@ -58,7 +59,9 @@ pub struct Sql {
     name: String,
     warehouse: String,
     trust_mirror: bool,
+    commit_together: bool,
     storage: Storage,
+    requests: Requests,
     pool: AnyPool,
     version: Version,
 }
@@ -79,7 +82,7 @@ struct Swap<'a> {
 
 impl Sql {
     /// Connects, and creates the catalog's tables (and for SQLite the file and its folder) if they are missing.
-    pub async fn open(config: &config::Catalog) -> Result<Sql> {
+    pub async fn open(config: &config::Catalog, requests: Requests) -> Result<Sql> {
         let uri = super::required(config, "uri")?;
         let warehouse = super::required(config, "warehouse")?;
         let url = database_url(uri).map_err(|reason| Error::Refused(format!("catalog {}: {reason}", config.name)))?;
@@ -106,8 +109,10 @@ impl Sql {
         let mut catalog = Sql {
             name: config.name.clone(),
             warehouse: warehouse.to_owned(),
-            trust_mirror: super::trust_mirror(config)?,
-            storage: Storage::new(config.properties.clone()),
+            trust_mirror: super::flag(config, super::TRUST_MIRROR, false)?,
+            commit_together: super::flag(config, super::COMMIT_TOGETHER, true)?,
+            storage: Storage::counted(config.properties.clone(), requests.clone()),
+            requests,
             pool,
             version: Version::V1,
         };
@@ -144,6 +149,7 @@ impl Sql {
 
     /// For reads and for writes that may be repeated: a failure means that nothing is known to have changed.
     async fn rows<'q>(&self, query: Query<'q, Any, AnyArguments<'q>>) -> Result<Vec<AnyRow>> {
+        self.requests.catalog("query");
         let mut connection = self.connection().await?;
         match tokio::time::timeout(STATEMENT_TIMEOUT, query.fetch_all(&mut *connection)).await {
             Ok(result) => result.map_err(|error| said(&self.name, "a query failed", error)),
@@ -156,6 +162,7 @@ impl Sql {
     }
 
     async fn execute<'q>(&self, query: Query<'q, Any, AnyArguments<'q>>) -> Result<u64> {
+        self.requests.catalog("statement");
         let mut connection = self.connection().await?;
         match tokio::time::timeout(STATEMENT_TIMEOUT, query.execute(&mut *connection)).await {
             Ok(result) => {
@@ -209,6 +216,7 @@ impl Sql {
 
     /// Moves all pointers or none. One table needs no transaction; several share one.
     async fn swap(&self, swaps: &[Swap<'_>]) -> Result<()> {
+        self.requests.catalog("swap");
         let mut connection = self.connection().await?;
         let result = tokio::time::timeout(STATEMENT_TIMEOUT, async {
             match swaps {
@@ -406,15 +414,40 @@ impl Catalog for Sql {
         requirements: Vec<TableRequirement>,
         updates: Vec<TableUpdate>,
     ) -> Result<Table> {
-        let ident = base.identifier();
-        let next: Next = metadata::update(base, &requirements, updates)?;
-        next.write(base.file_io()).await?;
-        match self.swap(&[Swap { ident, from: base.metadata_location_result()?, to: &next.location }]).await {
-            Ok(()) => next.committed(ident, base.file_io()),
-            // The row may point to the new file.
+        let mut tables = self.commit_together(vec![TableChange { base, requirements, updates }]).await?;
+        tables.pop().ok_or_else(|| Error::Unknown(format!("catalog {}: no table came of a commit", self.name)))
+    }
+
+    fn commits_together(&self) -> bool {
+        self.commit_together
+    }
+
+    async fn commit_together(&self, changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {
+        let mut next: Vec<(&Table, Next)> = Vec::with_capacity(changes.len());
+        let moved = async {
+            for TableChange { base, requirements, updates } in changes {
+                let made = metadata::update(base, &requirements, updates)?;
+                made.write(base.file_io()).await?;
+                next.push((base, made));
+            }
+            let mut swaps = Vec::with_capacity(next.len());
+            for (base, made) in &next {
+                swaps.push(Swap {
+                    ident: base.identifier(),
+                    from: base.metadata_location_result()?,
+                    to: &made.location,
+                });
+            }
+            self.swap(&swaps).await
+        };
+        match moved.await {
+            Ok(()) => next.into_iter().map(|(base, made)| made.committed(base.identifier(), base.file_io())).collect(),
+            // The rows may point to the new files.
             Err(error @ Error::Unknown(_)) => Err(error),
             Err(error) => {
-                next.discard(base.file_io()).await;
+                for (base, made) in next {
+                    made.discard(base.file_io()).await;
+                }
                 Err(error)
             }
         }
@@ -462,7 +495,7 @@ mod tests {
             kind: config::CatalogKind::Sql,
             properties: properties.map(|(key, value)| (key.to_owned(), value)).into(),
         };
-        let catalog = Sql::open(&config).await.unwrap();
+        let catalog = Sql::open(&config, Requests::default()).await.unwrap();
         let [main, quarantine] = ["main", "quarantine"].map(|name| TableIdent::from_strs(["n", name]).unwrap());
         for ident in [&main, &quarantine] {
             let insert = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location) \

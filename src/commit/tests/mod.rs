@@ -6,3 +6,4 @@ mod expiry;
 mod fence;
 mod interleaving;
 mod lost;
+mod together;

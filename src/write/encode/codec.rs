@@ -9,8 +9,9 @@ use parquet::errors::{ParquetError, Result};
 /// What compresses the pages of a file, one after the other: one state for all of its columns.
 pub struct Codec {
     compressor: Compressor,
-    /// Room for a page, used again and again.
+    /// Room for a page, and for what becomes of it, used again and again.
     page: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 enum Compressor {
@@ -31,7 +32,7 @@ impl Codec {
             Compression::LZ4_RAW => Compressor::Lz4,
             other => return Err(ParquetError::NYI(format!("compression with {other}"))),
         };
-        Ok(Codec { compressor, page: Vec::new() })
+        Ok(Codec { compressor, page: Vec::new(), compressed: Vec::new() })
     }
 
     /// An empty page, to be filled and compressed.
@@ -39,22 +40,37 @@ impl Codec {
         std::mem::take(&mut self.page)
     }
 
+    /// The page as it goes into the file, in memory of its own size: what compressors write to has room for a page that
+    /// does not become smaller, and a row group would keep it for each of its pages.
     pub fn compress(&mut self, page: Vec<u8>) -> Result<Bytes> {
-        let compressed = match &mut self.compressor {
-            Compressor::None => return Ok(page.into()),
-            Compressor::Zstd(compressor) => compressor.compress(&page)?,
+        let out = &mut self.compressed;
+        out.clear();
+        match &mut self.compressor {
+            Compressor::None => {}
+            Compressor::Zstd(compressor) => {
+                out.reserve(zstd::zstd_safe::compress_bound(page.len()));
+                compressor.compress_to_buffer(&page, out)?;
+            }
             Compressor::Snappy(encoder) => {
-                encoder.compress_vec(&page).map_err(|error| ParquetError::External(Box::new(error)))?
+                out.resize(snap::raw::max_compress_len(page.len()), 0);
+                let length = encoder.compress(&page, out).map_err(|error| ParquetError::External(Box::new(error)))?;
+                out.truncate(length);
             }
             Compressor::Gzip(level) => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), *level);
+                let mut encoder = flate2::write::GzEncoder::new(&mut *out, *level);
                 encoder.write_all(&page)?;
-                encoder.finish()?
+                encoder.finish()?;
             }
-            Compressor::Lz4 => lz4_flex::block::compress(&page),
-        };
+            Compressor::Lz4 => {
+                out.resize(lz4_flex::block::get_maximum_output_size(page.len()), 0);
+                let length = lz4_flex::block::compress_into(&page, out)
+                    .map_err(|error| ParquetError::External(Box::new(error)))?;
+                out.truncate(length);
+            }
+        }
+        let bytes = Bytes::copy_from_slice(if matches!(self.compressor, Compressor::None) { &page } else { out });
         self.page = page;
         self.page.clear();
-        Ok(compressed.into())
+        Ok(bytes)
     }
 }
