@@ -35,7 +35,7 @@ fn ours(batches: &[RecordBatch], layout: &Layout, properties: WriterProperties) 
         writer.write(batch).expect("rows are encoded");
     }
     writer.finish().expect("the file is closed");
-    writer.take().into()
+    writer.take().concat()
 }
 
 /// A file by arrow-rs.

@@ -91,7 +91,10 @@ impl OpenFile {
     }
 
     async fn put(&mut self) -> Result<()> {
-        self.sink.write(self.writer.take()).await.map_err(|error| store_failure(&self.path, error))
+        for piece in self.writer.take() {
+            self.sink.write(piece).await.map_err(|error| store_failure(&self.path, error))?;
+        }
+        Ok(())
     }
 
     fn held_bytes(&self) -> usize {

@@ -44,6 +44,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 pub use schema::model;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] MEASUREMENT…
 
 throughput   N messages of corpus.event.Event, then of corpus.flat.Flat: MB/s of Protobuf, wall and per core
@@ -329,7 +332,9 @@ impl Broker {
             ("queue.buffering.max.messages", "1000000"),
         ]);
         let mut config = ClientConfig::new();
-        properties.into_iter().for_each(|(key, value)| drop(config.set(key, value)));
+        for (key, value) in properties {
+            config.set(key, value);
+        }
         Ok(config.create()?)
     }
 
@@ -442,13 +447,29 @@ fn caught_up(options: &Options, broker: &Broker, log: &Log, memory_limit: &str) 
     let mut status = 0;
     // SAFETY: a plain C struct, for which zeros are a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live locals; the child is ours and nobody else waits for it.
-    let waited = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
+    // Not the usage's: that of a child begins with its parent's.
+    let mut peak_rss = 0;
+    let waited = loop {
+        peak_rss = peak_rss.max(resident_peak(child.id()).unwrap_or(0));
+        // SAFETY: both pointers are to live locals; the child is ours and nobody else waits for it.
+        let waited = unsafe { libc::wait4(child.id() as i32, &mut status, libc::WNOHANG, &mut usage) };
+        if waited != 0 {
+            break waited;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
     let wall = started.elapsed().as_secs_f64();
     ensure!(waited == child.id() as i32 && status == 0, "calve run ended with status {status}");
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
-    Ok(Run { project, wall, cpu, peak_rss: usage.ru_maxrss as u64 * 1024 })
+    Ok(Run { project, wall, cpu, peak_rss })
+}
+
+/// The most memory that a process has had, in bytes; none once it has ended.
+fn resident_peak(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 impl Run {

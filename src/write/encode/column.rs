@@ -1,12 +1,12 @@
 //! A column chunk: pages as they fill up, and what the footer and the page index say of them.
 
-use std::io::{Chain, Read};
+use std::collections::VecDeque;
+use std::io::Read;
 
-use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, PageType};
 use parquet::bloom_filter::Sbbf;
-use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::metadata::{
@@ -34,9 +34,11 @@ pub struct Column {
     rep: Vec<u8>,
     slots: usize,
     rows: usize,
-    /// Pages, and the dictionary that goes before them, as they will be in the file.
-    pages: TrackedWrite<Vec<u8>>,
-    dictionary: Vec<u8>,
+    /// Pages, and the dictionary that goes before them, as they will be in the file: each in memory of its own size, for
+    /// a buffer that grows holds up to twice what it has.
+    pages: Vec<Bytes>,
+    page_bytes: usize,
+    dictionary: Option<Bytes>,
     dictionary_sizes: Sizes,
     chunk: Chunk,
     column_index: ColumnIndexBuilder,
@@ -98,8 +100,9 @@ impl Column {
             rep: Vec::new(),
             slots: 0,
             rows: 0,
-            pages: TrackedWrite::new(Vec::new()),
-            dictionary: Vec::new(),
+            pages: Vec::new(),
+            page_bytes: 0,
+            dictionary: None,
             dictionary_sizes: Sizes::default(),
             chunk: Chunk {
                 sizes: Sizes::default(),
@@ -238,8 +241,10 @@ impl Column {
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let spec = SerializedPageWriter::new(&mut self.pages).write_page(CompressedPage::new(page, uncompressed))?;
-        self.offset_index.append_offset_and_size(spec.offset as i64, spec.compressed_size as i32);
+        let (page, spec) = stored(CompressedPage::new(page, uncompressed))?;
+        self.offset_index.append_offset_and_size(self.page_bytes as i64, spec.compressed_size as i32);
+        self.page_bytes += page.len();
+        self.pages.push(page);
         self.chunk.sizes.compressed += spec.compressed_size;
         self.chunk.sizes.uncompressed += spec.uncompressed_size;
         match self.chunk.encodings.last_mut() {
@@ -266,16 +271,19 @@ impl Column {
             encoding: Encoding::PLAIN,
             is_sorted: false,
         };
-        let mut out = TrackedWrite::new(Vec::new());
-        let spec = SerializedPageWriter::new(&mut out).write_page(CompressedPage::new(page, uncompressed))?;
+        let (page, spec) = stored(CompressedPage::new(page, uncompressed))?;
         self.dictionary_sizes = Sizes { compressed: spec.compressed_size, uncompressed: spec.uncompressed_size };
-        self.dictionary = out.into_inner()?;
+        self.dictionary = Some(page);
         Ok(())
     }
 
     /// Bytes that the chunk takes in the file so far; the page that is being filled counts as it is.
     pub fn encoded_bytes(&self) -> usize {
-        self.pages.bytes_written() + self.dictionary.len() + self.values.dictionary_bytes() + self.values.page_bytes()
+        self.page_bytes + self.dictionary_len() + self.values.dictionary_bytes() + self.values.page_bytes()
+    }
+
+    fn dictionary_len(&self) -> usize {
+        self.dictionary.as_ref().map_or(0, Bytes::len)
     }
 
     /// Bytes of memory held.
@@ -289,7 +297,7 @@ impl Column {
         self.end_dictionary(codec)?;
         let statistics =
             statistics(&self.descriptor, self.chunk.ends.as_ref(), self.chunk.nulls, self.limits.statistics_bytes);
-        let has_dictionary = !self.dictionary.is_empty();
+        let (has_dictionary, shift) = (self.dictionary.is_some(), self.dictionary_len() as i64);
         let mut encodings = self.chunk.encodings;
         if has_dictionary {
             encodings.insert(
@@ -300,7 +308,6 @@ impl Column {
         let used: Vec<Encoding> = encodings.iter().map(|page| page.encoding).chain([Encoding::RLE]).collect();
         let sizes = [self.chunk.sizes, self.dictionary_sizes];
         let compressed = sizes.iter().map(|sizes| sizes.compressed).sum::<usize>();
-        let shift = self.dictionary.len() as i64;
         let metadata = ColumnChunkMetaData::builder(self.descriptor.clone())
             .set_compression(self.limits.compression)
             .set_encodings_mask(EncodingMask::new_from_encodings(used.iter()))
@@ -334,8 +341,7 @@ impl Column {
             column_index,
             offset_index: Some(offset_index),
         };
-        let parts = [self.dictionary, self.pages.into_inner()?];
-        Ok((Parts(parts.map(Bytes::from)), close))
+        Ok((Parts(self.dictionary.into_iter().chain(self.pages).collect()), close))
     }
 }
 
@@ -376,8 +382,17 @@ impl Chunk {
     }
 }
 
+/// A page with its header, and what is to be said of it.
+fn stored(page: CompressedPage) -> Result<(Bytes, PageWriteSpec)> {
+    /// About what a header takes.
+    const HEADER_BYTES: usize = 64;
+    let mut out = TrackedWrite::new(Vec::with_capacity(page.compressed_size() + HEADER_BYTES));
+    let spec = SerializedPageWriter::new(&mut out).write_page(page)?;
+    Ok((out.into_inner()?.into(), spec))
+}
+
 /// A chunk's bytes: the dictionary, which is complete at last only, and the pages.
-pub struct Parts([Bytes; 2]);
+pub struct Parts(VecDeque<Bytes>);
 
 impl Length for Parts {
     fn len(&self) -> u64 {
@@ -386,18 +401,33 @@ impl Length for Parts {
 }
 
 impl ChunkReader for Parts {
-    type T = Chain<Reader<Bytes>, Reader<Bytes>>;
+    type T = Reader;
 
-    fn get_read(&self, start: u64) -> Result<Self::T> {
-        let [dictionary, pages] = &self.0;
-        let first = (start as usize).min(dictionary.len());
-        Ok(dictionary.slice(first..).reader().chain(pages.slice(start as usize - first..).reader()))
+    fn get_read(&self, start: u64) -> Result<Reader> {
+        let mut reader = Reader(self.0.clone());
+        std::io::copy(&mut reader.by_ref().take(start), &mut std::io::sink())?;
+        Ok(reader)
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let mut bytes = Vec::with_capacity(length);
         self.get_read(start)?.take(length as u64).read_to_end(&mut bytes)?;
         Ok(bytes.into())
+    }
+}
+
+/// Parts, one after the other.
+pub struct Reader(VecDeque<Bytes>);
+
+impl Read for Reader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        let Some(part) = self.0.front_mut() else { return Ok(0) };
+        let length = part.len().min(into.len());
+        part.copy_to_slice(&mut into[..length]);
+        Ok(length)
     }
 }
 

@@ -25,7 +25,7 @@ fn ours(batches: &[RecordBatch], properties: WriterProperties) -> Bytes {
         writer.write(batch).unwrap();
     }
     writer.finish().unwrap();
-    writer.take()
+    writer.take().concat().into()
 }
 
 fn theirs(batches: &[RecordBatch], properties: WriterProperties) -> Bytes {

@@ -1,5 +1,6 @@
 //! A Parquet file as it is written: the open row group in memory, what is complete ready to be put.
 
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -18,7 +19,7 @@ use super::levels;
 
 pub struct Writer {
     schema: SchemaRef,
-    file: SerializedFileWriter<Vec<u8>>,
+    file: SerializedFileWriter<Pieces>,
     /// Of the open row group, by leaf.
     columns: Vec<Column>,
     rows: usize,
@@ -30,7 +31,7 @@ impl Writer {
     pub fn new(schema: SchemaRef, properties: WriterProperties) -> Result<Writer> {
         let parquet = ArrowSchemaConverter::new().with_coerce_types(properties.coerce_types()).convert(&schema)?;
         let codec = Codec::new(properties.compression(&ColumnPath::new(Vec::new())))?;
-        let file = SerializedFileWriter::new(Vec::new(), parquet.root_schema_ptr(), Arc::new(properties))?;
+        let file = SerializedFileWriter::new(Pieces::default(), parquet.root_schema_ptr(), Arc::new(properties))?;
         let mut writer = Writer { schema, file, columns: Vec::new(), rows: 0, codec };
         writer.columns = writer.group()?;
         Ok(writer)
@@ -86,8 +87,6 @@ impl Writer {
         if self.rows == 0 {
             return Ok(());
         }
-        let bytes = self.encoded_bytes();
-        self.file.inner_mut().reserve(bytes);
         let columns = std::mem::take(&mut self.columns);
         let mut group = self.file.next_row_group()?;
         for column in columns {
@@ -106,9 +105,11 @@ impl Writer {
         self.file.finish()
     }
 
-    /// Takes what is complete.
-    pub fn take(&mut self) -> Bytes {
-        Bytes::from(std::mem::take(self.file.inner_mut()))
+    /// Takes what is complete, in pieces.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        let mut pieces = std::mem::take(self.file.inner_mut());
+        pieces.end();
+        pieces.full
     }
 
     /// Bytes of the file up to the open row group.
@@ -124,5 +125,40 @@ impl Writer {
     /// Bytes of memory that the open row group holds.
     pub fn memory_bytes(&self) -> usize {
         self.columns.iter().map(Column::memory_bytes).sum()
+    }
+}
+
+const PIECE_BYTES_MIN: usize = 64 << 10;
+const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// What is complete of a file. A row group comes into it column by column, each of which is let go then: so there must be
+/// no buffer that takes room for all of it at once.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    fn end(&mut self) {
+        if !self.last.is_empty() {
+            self.full.push(std::mem::take(&mut self.last).into());
+        }
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.len() + bytes.len() > self.last.capacity() {
+            let room = (self.last.capacity() * 2).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX).max(bytes.len());
+            self.end();
+            self.last = Vec::with_capacity(room);
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
