@@ -236,7 +236,13 @@ impl Committer {
                 return missing.map(|_| None);
             }
         };
-        match attempt::send_together(&*self.catalog, [&first, &second]).await {
+        let sent = attempt::send_together(&*self.catalog, [&first, &second]).await;
+        // Taken at its word only if both snapshots are there.
+        let sent = sent.and_then(|tables| match has(&tables[0], &first) && has(&tables[1], &second) {
+            true => Ok(tables),
+            false => Err(catalog::Error::Unknown("a snapshot is not there, although all went well".to_owned())),
+        });
+        match sent {
             Ok([of_first, of_second]) => {
                 let ids = [&first, &second].map(|prepared| prepared.produced.snapshot.snapshot_id());
                 let seen = self.applied(of_first, first).await.and(other.applied(of_second, second).await);
@@ -565,6 +571,10 @@ pub(super) fn not_loaded(catalog: &dyn Catalog, ident: &TableIdent, error: catal
         )),
         error => Error::retry(format!("table {ident}: loading it from catalog {name} failed: {error}")),
     }
+}
+
+fn has(table: &Table, prepared: &Prepared) -> bool {
+    table.metadata().snapshot_by_id(prepared.produced.snapshot.snapshot_id()).is_some()
 }
 
 /// Whether two loads saw the very same state.

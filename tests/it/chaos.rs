@@ -277,11 +277,7 @@ impl Chaos {
                 self.kafka.arm("calve", *faults.choose(&mut self.random).unwrap(), times);
             }
             Disturbance::BadCatalog => {
-                let words = [
-                    "POST /v1/transactions/commit",
-                    "POST /v1/namespaces/bronze/tables/events",
-                    "GET /v1/namespaces/bronze/tables/events",
-                ];
+                let words = ["POST /v1/namespaces/bronze/tables/events", "GET /v1/namespaces/bronze/tables/events"];
                 let fault = http_fault(&mut self.random, true);
                 self.catalog.arm(words.choose(&mut self.random).unwrap(), fault, times);
             }

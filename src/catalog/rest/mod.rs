@@ -137,7 +137,9 @@ impl Rest {
             separator,
             idempotent: server.idempotency_key_lifetime.is_some(),
             trust_mirror: super::flag(config, super::TRUST_MIRROR, false)?,
-            commit_together: super::flag(config, super::COMMIT_TOGETHER, true)?,
+            // Only when asked for: Iceberg's own server drops a table's change that another writer's came before, and
+            // says that all went well.
+            commit_together: super::flag(config, super::COMMIT_TOGETHER, false)?,
             storage: Storage::counted(properties, requests),
             stores: Mutex::default(),
         })
