@@ -44,6 +44,8 @@ impl Ingest {
         if ranges.is_empty() {
             return Ok(());
         }
+        // However long this takes, nobody reads that there is nothing to do.
+        self.tell_lag();
         let started = Instant::now();
         // Asked while the files are finished: what was staged before may be of another log under the same name.
         let (staged, seen) = tokio::join!(self.collect(), self.context.admin.topic_id(&self.topic.name));

@@ -55,9 +55,15 @@ impl Ingest {
     }
 
     /// Tells the lag by what is known without asking: where we are, and what log and ledger said when last asked.
-    pub(super) fn tell_lag(&self) {
+    pub(super) fn tell_lag(&mut self) {
         if self.log_seen.is_empty() {
             return;
+        }
+        // What was read is in the log, even if that has to be read again.
+        for (partition, progress) in &self.owned {
+            if let Some(log) = self.log_seen.get_mut(partition) {
+                log.end = log.end.max(progress.read);
+            }
         }
         let ends = |partition: &i32| self.log_seen.get(partition).map_or(0, |log| log.end);
         let accounted = |partition: &i32| match self.owned.get(partition) {

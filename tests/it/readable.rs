@@ -105,6 +105,8 @@ async fn a_catalog_that_is_down_is_waited_for_with_what_is_staged() {
     broker.produce("events", &records(1000..2000));
     let reason = wait_for_reason(&daemon, "retrying", &["table bronze.events", "503"]);
     println!("{reason}");
+    let staged = status(&daemon);
+    assert!(staged["lag_records"].as_u64() > Some(0), "what is staged is not in the table: {staged}");
     assert_eq!(daemon.get("/readyz"), "ready\nretrying: events\n");
     let (_, out, _) = project.calve(&["status"]);
     assert!(out.contains("retrying") && out.contains("503"), "{out}");
@@ -261,6 +263,8 @@ fn a_disk_that_is_full_is_waited_for() {
     inside(&format!("head -c 2m /dev/zero > {warehouse}/filler"));
     broker.produce("events", &records(100..1000));
     wait_for_reason(&daemon, "retrying", &["No space left", "bronze"]);
+    let dropped = status(&daemon);
+    assert!(dropped["lag_records"].as_u64() > Some(0), "what was dropped is to be read again: {dropped}");
     assert!(inside(&format!("rm {warehouse}/filler")).status.success());
     wait_until_caught_up(&daemon);
     let copied = inside(&format!("tar -cf - -C {warehouse} ."));
