@@ -251,8 +251,8 @@ fn a_disk_that_is_full_is_waited_for() {
     std::fs::create_dir_all(&warehouse).unwrap();
     let warehouse = warehouse.to_str().unwrap();
     let script = format!("mount -t tmpfs -o size=1m none {warehouse} && exec \"$0\" run");
-    let daemon = project.start_by(&["unshare", "-rm", "sh", "-c", &script]);
     broker.produce("events", &records(0..100));
+    let daemon = project.start_by(&["unshare", "-rm", "sh", "-c", &script]);
     wait_until_caught_up(&daemon);
     let inside = |command: &str| {
         let pid = daemon.pid().to_string();
