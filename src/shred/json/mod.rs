@@ -5,6 +5,9 @@
 //! bytes and map keys as strings, well-known types in their own forms, fields by number. What is legal but rare on the
 //! wire needs no plain form first: a message is written from all its pieces at once.
 
+mod collect;
+mod maps;
+mod scalar;
 mod text;
 mod types;
 mod write;
