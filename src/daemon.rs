@@ -44,8 +44,11 @@ pub struct Report {
     pub halted: BTreeMap<String, String>,
 }
 
-/// Of `memory_limit`: what was fetched, and what is being shredded and encoded. The rest is for commits, refinements, the
-/// process itself, and what the allocator keeps of what was freed.
+/// Of `memory_limit`: what the process takes before it holds a record (code, threads, librdkafka, catalogs), but never
+/// more than half of it.
+const PROCESS_BYTES: u64 = 64 << 20;
+/// Of what is left: what was fetched, and what is being shredded and encoded. The rest is for commits, refinements, and
+/// what the allocator keeps of what was freed.
 const FETCH_PERCENT: u64 = 25;
 const WRITE_PERCENT: u64 = 25;
 /// How often figures are looked at that nobody tells.
@@ -100,13 +103,14 @@ pub async fn run(project: &Project, options: &Options, stop: CancellationToken) 
         catalogs.entry(topic.catalog.clone()).or_insert_with(|| (config.clone(), Arc::default()));
     }
 
-    let budget = Budget::new(limit / 100 * FETCH_PERCENT);
+    let buffers = limit.saturating_sub(PROCESS_BYTES).max(limit / 2);
+    let budget = Budget::new(buffers / 100 * FETCH_PERCENT);
     let subscriptions =
         topics.iter().map(|topic| TopicSubscription { name: topic.name.clone(), isolation: topic.isolation }).collect();
     let (source, mut events) = Source::start(&project.kafka, subscriptions, &budget, &metrics.kafka())?;
     let source = Arc::new(source);
     let admin = Admin::new(&project.kafka)?;
-    let memory_bytes = (limit / 100 * WRITE_PERCENT / topics.len().max(1) as u64).max(TOPIC_BYTES_MIN);
+    let memory_bytes = (buffers / 100 * WRITE_PERCENT / topics.len().max(1) as u64).max(TOPIC_BYTES_MIN);
 
     let observing = AbortOnDrop(tokio::spawn(observe(board.clone(), metrics.clone(), budget, refinements.clone())));
     let read = topics.iter().map(|topic| (topic.name.clone(), topic.isolation)).collect();

@@ -1,27 +1,26 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What is freed goes back to the system within a tenth of a second, so that `memory_limit` means something: row groups,
+/// pages and columns are large, and freed on other threads than they were made on.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:100,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
-    give_memory_back();
+    #[cfg(target_os = "linux")]
+    refuse_large_pages();
     #[cfg(feature = "failpoints")]
     arm_failpoints();
     calve::cli::main()
 }
 
-/// mimalloc asks for pages of 2 MiB, of which one byte in use keeps all, and keeps for a second what was freed: twice as
-/// much memory, measured under a small `memory_limit`, for no time that could be measured.
-fn give_memory_back() {
-    /// `mi_option_purge_delay` of mimalloc.h, which the crate does not name.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: no other thread runs yet.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
-    #[cfg(target_os = "linux")]
+/// Of a page of 2 MiB one byte in use keeps all.
+#[cfg(target_os = "linux")]
+fn refuse_large_pages() {
     // SAFETY: no memory is passed. Where the kernel knows no such pages, nothing is lost.
-    unsafe {
-        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    };
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
 /// `CALVE_KILL_AT=commit::sent@2` ends the process, as kill -9 would, the third time that it comes to that stage edge.
