@@ -292,10 +292,22 @@ impl Ingest {
         }
         let patience = self.patience.clone();
         let next = patiently!(patience, self.main.starts(&self.topic.name, &owned))?;
+        let next = |partition: i32| next.get(&partition).copied().flatten();
+        // Rolled back to before their first row: they begin as if there had never been one.
+        let emptied =
+            self.owned.iter().filter(|(partition, progress)| progress.in_ledger && next(**partition).is_none());
+        let emptied: Vec<i32> = emptied.map(|(partition, _)| *partition).collect();
+        let mut anew = BTreeMap::new();
+        if !emptied.is_empty() {
+            let log = patiently!(patience, self.context.admin.watermarks(&self.topic.name, self.topic.isolation))?;
+            anew = self.beginnings(&emptied, &log).await?;
+        }
         for partition in &owned {
             let Some(progress) = self.owned.get_mut(partition) else { continue };
-            let offset = next.get(partition).copied().flatten().unwrap_or(progress.committed);
-            *progress = super::Progress { unrecorded: progress.unrecorded, ..super::Progress::at(offset) };
+            let known = next(*partition);
+            let offset = known.or(anew.get(partition).copied()).unwrap_or(progress.committed);
+            let unrecorded = known.is_none() && self.topic.start != Start::Earliest;
+            *progress = super::Progress { in_ledger: known.is_some(), unrecorded, ..super::Progress::at(offset) };
             self.seek(*partition, offset);
         }
         self.consult_quarantine(&owned).await?;

@@ -337,27 +337,39 @@ impl Ingest {
         let admin = &self.context.admin;
         let log = patiently!(patience, admin.watermarks(name, self.topic.isolation))?;
         let fresh: Vec<i32> = partitions.iter().copied().filter(|p| next.get(p).copied().flatten().is_none()).collect();
-        let mut initial = BTreeMap::new();
-        for partition in &fresh {
-            if let Some(offsets) = log.get(partition) {
-                let start = if self.topic.start == Start::Latest { offsets.end } else { offsets.low };
-                initial.insert(*partition, start);
-            }
-        }
-        if let (Start::Timestamp(milliseconds), false) = (self.topic.start, fresh.is_empty()) {
-            let isolation = self.topic.isolation;
-            initial.extend(patiently!(patience, admin.offsets_for_time(name, &fresh, milliseconds, isolation))?);
-        }
+        let initial = self.beginnings(&fresh, &log).await?;
         let start = resume::start_offsets(&self.feed, partitions, |p| next.get(&p).copied().flatten(), &log, &initial)?;
         for (partition, offset) in &start {
             let mut progress = Progress::at(*offset);
-            progress.unrecorded = fresh.contains(partition) && self.topic.start != Start::Earliest;
+            progress.in_ledger = !fresh.contains(partition);
+            progress.unrecorded = !progress.in_ledger && self.topic.start != Start::Earliest;
             self.owned.insert(*partition, progress);
             self.seeking.remove(partition);
         }
         self.consult_quarantine(partitions).await?;
         tracing::info!(topic = %self.topic.name, ?start, "partitions assigned");
         Ok(start)
+    }
+
+    /// Where `start` says that partitions begin of which the table has nothing.
+    pub(super) async fn beginnings(
+        &self,
+        fresh: &[i32],
+        log: &BTreeMap<i32, Watermarks>,
+    ) -> Result<BTreeMap<i32, i64>> {
+        let (patience, admin, isolation) = (self.patience.clone(), &self.context.admin, self.topic.isolation);
+        let mut initial = BTreeMap::new();
+        for partition in fresh {
+            if let Some(offsets) = log.get(partition) {
+                let start = if self.topic.start == Start::Latest { offsets.end } else { offsets.low };
+                initial.insert(*partition, start);
+            }
+        }
+        if let (Start::Timestamp(milliseconds), false) = (self.topic.start, fresh.is_empty()) {
+            let name = &self.topic.name;
+            initial.extend(patiently!(patience, admin.offsets_for_time(name, fresh, milliseconds, isolation))?);
+        }
+        Ok(initial)
     }
 
     /// True if what was staged had to be dropped, so that the partitions that stay must be read again.
@@ -405,10 +417,20 @@ impl Ingest {
         }))
     }
 
-    /// Looks at the table now and then: other writers' snapshots, other daemons' ledger entries.
+    /// Looks at the table now and then: other writers' snapshots, other daemons' ledger entries, a rollback, which a topic
+    /// without new records would otherwise not meet.
     async fn tend(&mut self) -> Result<()> {
         let patience = self.patience.clone();
         patiently!(patience, self.main.tend())?;
+        let ledger = self.main.ledger();
+        let moved = |(partition, progress): (&i32, &Progress)| {
+            ledger.next(&self.topic.name, *partition) != progress.in_ledger()
+        };
+        if self.owned.iter().any(moved) {
+            tracing::warn!(topic = %self.topic.name, table = %self.feed.table, "the ledger moved: the table was rolled back, or others commit in our place; dropping what is staged and reading from the ledger");
+            self.metrics.batches_discarded.inc();
+            return self.rewind().await;
+        }
         self.main.set_needed(self.context.refinements.watermarks(&self.topic.table).await);
         self.adapt().await
     }

@@ -7,8 +7,10 @@ use crate::batch::{OffsetRange, RawBatch, TimestampType};
 /// One owned partition.
 #[derive(Debug)]
 pub struct Progress {
-    /// The ledger's next offset when we last read or wrote it.
+    /// The ledger's next offset when we last read or wrote it; where it has none yet, the first one to be read.
     pub committed: i64,
+    /// Whether the ledger has one.
+    pub in_ledger: bool,
     /// Everything in `[committed, read)` is with the workers.
     pub read: i64,
     /// The quarantine table's next offset, if it has one; it may be ahead of `committed` after a crash between the two
@@ -40,6 +42,7 @@ impl Progress {
     pub fn at(next: i64) -> Self {
         Progress {
             committed: next,
+            in_ledger: false,
             read: next,
             quarantine_next: None,
             quarantined: HashSet::new(),
@@ -69,9 +72,15 @@ impl Progress {
         Join::Take
     }
 
+    /// The ledger's next offset, as far as we know.
+    pub fn in_ledger(&self) -> Option<i64> {
+        self.in_ledger.then_some(self.committed)
+    }
+
     /// Everything below `next` is in the table now.
     pub fn commit(&mut self, next: i64) {
         self.committed = next;
+        self.in_ledger = true;
         self.unrecorded = false;
         self.oldest_ms = None;
         self.quarantined.retain(|offset| *offset >= next);

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use iceberg::spec::Operation;
 use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Record};
 use crate::support::engines;
+use crate::support::lake::Lake;
 use crate::support::project::{Project, damaged, event};
 
 fn records(partitions: i32, ids: std::ops::Range<i64>) -> Vec<Record> {
@@ -204,6 +206,35 @@ fn start_by_time_begins_at_the_first_record_as_late_as_that() {
     let wanted = stamped.iter().filter(|record| record.timestamp_ms.unwrap() >= 1_790_000_040_000).count();
     project.catch_up();
     assert_eq!(project.offsets("bronze.events").len(), wanted);
+}
+
+/// Back to a snapshot that is older than its first row. Nobody produces anything after: the daemon finds out by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_was_rolled_back_is_filled_again_though_its_topic_is_quiet() {
+    let broker = Broker::light();
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"100ms\"\n");
+    project.catch_up();
+    let lake = Lake::of_project(project.path()).await;
+    let theirs = lake.publish("bronze.events", Operation::Append, Vec::new()).await;
+    let daemon = project.start();
+    let mut all = records(2, 0..500);
+    all.extend([Record::new(0, damaged(500)), Record::new(1, damaged(501))]);
+    broker.produce("events", &all);
+    daemon.wait_for_rows("events", 500);
+    lake.roll_back("bronze.events", theirs).await;
+    assert_eq!(lake.rows("SELECT count(*) FROM bronze.events").await, ["0"]);
+    let (code, out, _) = project.calve(&["verify", "bronze.events"]);
+    assert_eq!(code, 0, "an empty table with an empty ledger is whole: {out}");
+    // It looks once a minute.
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while lake.rows("SELECT count(*) FROM bronze.events").await != ["500"] {
+        assert!(Instant::now() < deadline, "{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    daemon.wait_for("the ledger moved: the table was rolled back", Duration::from_secs(1));
+    assert_eq!(daemon.terminate(), 0);
+    project.assert_exactly_once(&broker, "events");
 }
 
 #[test]
