@@ -92,6 +92,13 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// Creates the table, with field ids as given in `creation.schema`. [`Error::AlreadyExists`] if somebody was faster.
     async fn create(&self, table: &TableIdent, creation: Creation) -> Result<Table>;
 
+    /// The table as [`create`](Self::create) would make it, with its place and the keys for it, but not made: a
+    /// [`commit`](Self::commit) onto it that requires [`TableRequirement::NotExist`] makes it, with that commit's snapshot.
+    /// None where the catalog has no such thing.
+    async fn stage(&self, _table: &TableIdent, _creation: &Creation) -> Result<Option<Table>> {
+        Ok(None)
+    }
+
     /// One atomic change. `base` is the table that `updates` were made for; if the catalog's table differs from it in
     /// a way that `requirements` name, the answer is [`Error::Conflict`]. Never retries by itself.
     async fn commit(

@@ -1,15 +1,18 @@
 //! Tables made by themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use iceberg::spec::{Schema, SortOrder, UnboundPartitionSpec};
+use iceberg::spec::{Operation, Schema, SortOrder, UnboundPartitionSpec};
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
+use uuid::Uuid;
 
 use super::ancestry;
+use super::attempt::{self, Work};
 use super::committer::{self, Committer};
 use super::ledger::Ledger;
+use super::manifests::Manifests;
 use crate::catalog::{self, Catalog, Creation};
 use crate::error::{Error, Result};
 use crate::schema::column_map::ColumnMap;
@@ -34,8 +37,8 @@ pub struct Wanted {
     pub sort_order: SortOrder,
     /// The user's table properties and calve's own (`calve.mapping`, `calve.columns`, `calve.message`).
     pub properties: HashMap<String, String>,
-    /// Give the table an empty first snapshot at once, for catalogs that do not fence the first commit (Nessie does
-    /// not enforce `assert-ref-snapshot-id: null`: of two racing first appends one would be lost).
+    /// Make the table with an empty first snapshot, for catalogs that do not fence the first commit (Nessie does not
+    /// enforce `assert-ref-snapshot-id: null`: of two racing first appends one would be lost, and its ledger with it).
     pub first_snapshot: bool,
 }
 
@@ -43,12 +46,13 @@ pub struct Wanted {
 ///
 /// The catalog may have assigned other field ids than asked for: read the schema of what is returned.
 pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted: Wanted) -> Result<Table> {
-    let (table, made) = match catalog.load(ident).await {
-        Ok(table) => (table, false),
+    let table = match catalog.load(ident).await {
+        Ok(table) => table,
         Err(catalog::Error::NotFound(_)) => create(&**catalog, ident, &wanted).await?,
         Err(error) => return Err(failed(&**catalog, ident, "loading it", error)),
     };
-    if made && wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
+    // Made by somebody else, or by a catalog that cannot make it with a snapshot.
+    if wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
         let mut committer = Committer::new(catalog.clone(), table, None);
         // False: somebody else gave it a first snapshot, which serves as well.
         committer.commit_ledger(Ledger::default(), None, BTreeMap::new(), HashMap::new()).await?;
@@ -103,7 +107,7 @@ pub async fn ensure_mapped_table(
     }
 }
 
-async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<(Table, bool)> {
+async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<Table> {
     let levels: &[String] = ident.namespace().as_ref();
     for depth in 1..=levels.len() {
         let namespace = NamespaceIdent::from_strs(&levels[..depth]).map_err(|error| {
@@ -125,16 +129,44 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
         sort_order: wanted.sort_order.clone(),
         properties,
     };
-    match catalog.create(ident, creation).await {
-        Ok(table) => Ok((table, true)),
+    let made = match wanted.first_snapshot {
+        true => create_with_snapshot(catalog, ident, creation).await?,
+        false => catalog.create(ident, creation).await,
+    };
+    match made {
+        Ok(table) => Ok(table),
         // Somebody was faster, or our own first request was, and its answer got lost.
-        Err(catalog::Error::AlreadyExists(_)) => Ok((committer::load(catalog, ident).await?, false)),
+        Err(catalog::Error::AlreadyExists(_) | catalog::Error::Conflict(_)) => committer::load(catalog, ident).await,
         Err(catalog::Error::Unknown(why)) => match catalog.load(ident).await {
-            Ok(table) => Ok((table, true)),
+            Ok(table) => Ok(table),
             Err(_) => Err(Error::retry(format!("table {ident}: whether it was created is not known: {why}"))),
         },
         Err(error) => Err(failed(catalog, ident, "creating it", error)),
     }
+}
+
+async fn create_with_snapshot(
+    catalog: &dyn Catalog,
+    ident: &TableIdent,
+    creation: Creation,
+) -> Result<catalog::Result<Table>> {
+    let staged = match catalog.stage(ident, &creation).await {
+        Ok(Some(staged)) => staged,
+        Ok(None) => return Ok(catalog.create(ident, creation).await),
+        Err(error) => return Ok(Err(error)),
+    };
+    let work = Work {
+        commit_id: Uuid::now_v7(),
+        operation: Operation::Append,
+        files: &[],
+        spec_id: staged.metadata().default_partition_spec_id(),
+        schema: None,
+        ledger: Some(Ledger::default()),
+        summary: &BTreeMap::new(),
+        properties: HashMap::new(),
+    };
+    let prepared = attempt::prepare(&staged, work, &mut Manifests::default(), &BTreeSet::new()).await?;
+    Ok(catalog.commit(&staged, vec![TableRequirement::NotExist], prepared.updates).await)
 }
 
 fn failed(catalog: &dyn Catalog, ident: &TableIdent, what: &str, error: catalog::Error) -> Error {

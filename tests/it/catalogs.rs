@@ -8,7 +8,7 @@ use calve::catalog::{self, Catalog, Error, TableChange};
 use calve::config::CatalogKind;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use iceberg::table::Table;
-use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
+use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 
 use crate::support::parts::Part;
 use crate::support::tables::{append, commit_ids, configured, creation, fresh_table, glue_properties, namespace};
@@ -27,6 +27,7 @@ async fn behaves_with(catalog: Arc<dyn Catalog>, deep: &[&str], odd: &str) {
     evolves_and_appends_at_once(catalog.as_ref(), &bronze).await;
     keeps_a_metadata_log(catalog.as_ref(), &bronze).await;
     commits_together(catalog.as_ref(), &bronze).await;
+    makes_with_a_snapshot(catalog.as_ref(), &bronze).await;
     races(catalog, &bronze).await;
 }
 
@@ -143,6 +144,33 @@ async fn commits_together(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
             assert_eq!(commit_ids(&catalog.load(table.identifier()).await.unwrap()), ["both"]);
         }
     }
+}
+
+/// A table that comes with its first snapshot, where the catalog has such a thing: of two who make it, one does.
+async fn makes_with_a_snapshot(catalog: &dyn Catalog, bronze: &NamespaceIdent) {
+    let ident = TableIdent::new(bronze.clone(), "staged".to_owned());
+    let Some(staged) = catalog.stage(&ident, &creation()).await.unwrap() else { return };
+    let other = catalog.stage(&ident, &creation()).await.unwrap().unwrap();
+    assert!(matches!(catalog.load(&ident).await, Err(Error::NotFound(_))), "staged is not made");
+    let first = async |staged: &Table, id: &str| {
+        let (_, updates) = append(staged, id).await;
+        catalog.commit(staged, vec![TableRequirement::NotExist], updates).await
+    };
+    let made = first(&staged, "one").await.unwrap();
+    let late = first(&other, "late").await;
+    assert!(matches!(late, Err(Error::AlreadyExists(_))), "{late:?}");
+    let loaded = catalog.load(&ident).await.unwrap();
+    assert_eq!(loaded.metadata().uuid(), made.metadata().uuid());
+    assert_eq!(commit_ids(&loaded), ["one"]);
+    let plain = fresh_table(catalog, bronze, "not_staged").await;
+    let (staged, plain) = (loaded.metadata(), plain.metadata());
+    assert_eq!(staged.current_schema().as_struct(), plain.current_schema().as_struct());
+    assert_eq!(staged.default_partition_spec().fields(), plain.default_partition_spec().fields());
+    let mut properties = staged.properties().clone();
+    // Iceberg's own server says so of tables that it only thinks up.
+    properties.remove("created-at");
+    assert_eq!(properties, *plain.properties());
+    assert_eq!(staged.format_version(), plain.format_version());
 }
 
 async fn keeps_a_metadata_log(catalog: &dyn Catalog, bronze: &NamespaceIdent) {

@@ -8,6 +8,7 @@
 mod answer;
 mod auth;
 mod client;
+mod creation;
 mod endpoints;
 mod idempotency;
 mod oauth2;
@@ -159,6 +160,24 @@ impl Rest {
             true => call.header("idempotency-key", &idempotency::key(changes).to_string()),
             false => call,
         }
+    }
+
+    /// A new table, made or, `staged`, only thought up.
+    async fn asked_for(&self, ident: &TableIdent, creation: &Creation, staged: bool) -> Result<Table> {
+        let path = format!("/namespaces/{}/tables", self.namespace_path(ident.namespace()));
+        let mut body = json!({
+            "name": ident.name,
+            "schema": creation.schema,
+            "partition-spec": creation.partition_spec.clone().with_spec_id(0),
+            "properties": creation.properties,
+            "stage-create": staged,
+        });
+        if !creation.sort_order.fields.is_empty() {
+            body["write-order"] = json!(creation.sort_order);
+        }
+        let at = |failure: Failure| failure.create().at(format_args!("table {ident}"));
+        let answer = self.client.send(&Call::new(Endpoint::CreateTable, path).json(&body)?).await.map_err(at)?;
+        self.loaded(ident, self.client.parse(&answer).map_err(Error::Unknown)?)
     }
 
     /// The table as the server gave it, on the store that it vended.
@@ -325,20 +344,11 @@ impl Catalog for Rest {
 
     /// The server numbers the fields afresh, in its own order: the answer holds the ids that count.
     async fn create(&self, ident: &TableIdent, creation: Creation) -> Result<Table> {
-        let path = format!("/namespaces/{}/tables", self.namespace_path(ident.namespace()));
-        let mut body = json!({
-            "name": ident.name,
-            "schema": creation.schema,
-            "partition-spec": creation.partition_spec.with_spec_id(0),
-            "properties": creation.properties,
-            "stage-create": false,
-        });
-        if !creation.sort_order.fields.is_empty() {
-            body["write-order"] = json!(creation.sort_order);
-        }
-        let at = |failure: Failure| failure.create().at(format_args!("table {ident}"));
-        let answer = self.client.send(&Call::new(Endpoint::CreateTable, path).json(&body)?).await.map_err(at)?;
-        self.loaded(ident, self.client.parse(&answer).map_err(Error::Unknown)?)
+        self.asked_for(ident, &creation, false).await
+    }
+
+    async fn stage(&self, ident: &TableIdent, creation: &Creation) -> Result<Option<Table>> {
+        self.asked_for(ident, creation, true).await.map(Some)
     }
 
     async fn commit(
@@ -348,10 +358,16 @@ impl Catalog for Rest {
         updates: Vec<TableUpdate>,
     ) -> Result<Table> {
         let ident = base.identifier();
+        let makes = requirements.contains(&TableRequirement::NotExist);
+        let updates =
+            if makes { creation::updates(base.metadata()).into_iter().chain(updates).collect() } else { updates };
         let change = TableChange { base, requirements, updates };
         let call = Call::new(Endpoint::UpdateTable, self.table_path(ident));
         let call = self.named(call, std::slice::from_ref(&change)).json(&change_body(change))?;
-        let at = |failure: Failure| failure.commit().at(format_args!("table {ident}"));
+        let at = |failure: Failure| {
+            let error = if makes { failure.create() } else { failure.commit() };
+            error.at(format_args!("table {ident}"))
+        };
         let answer = self.client.send(&call).await.map_err(at)?;
         let table: CommittedTable = self.client.parse(&answer).map_err(Error::Unknown)?;
         metadata::table(ident, table.metadata, Some(table.metadata_location), base.file_io().clone())
