@@ -11,12 +11,16 @@ say() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 say "tools"
 tests/parts/tools.sh
 
-say "format and lints"
+# Parts are mostly waited for, compilers are not: both at once.
+say "format and lints, and parts"
+parts_log=$(mktemp)
+tests/parts/install.sh > "$parts_log" 2>&1 &
+parts=$!
+trap 'kill "$parts" 2>/dev/null || true; rm -f "$parts_log"' EXIT
 cargo fmt --all --check
 cargo clippy --all-targets --features failpoints --quiet -- -D warnings
-
 say "parts"
-tests/parts/install.sh
+if wait "$parts"; then cat "$parts_log"; else cat "$parts_log"; exit 1; fi
 
 say "tests"
 cargo test --features failpoints --no-fail-fast "$@"

@@ -14,7 +14,7 @@ fetch() {
 }
 
 install_once() {
-  JDK=$(find_jdk 17); [ -n "$JDK" ] || die "a JDK of version 17 or later is missing: apt-get install openjdk-17-jdk-headless"
+  JDK=$(find_jdk 21); [ -n "$JDK" ] || die "a JDK of version 21 or later is missing: apt-get install openjdk-21-jdk-headless"
   [ -f "$JAR.ok" ] && return
   need mvn "it fetches Nessie once: apt-get install maven"
   once "$JAR.ok" fetch
