@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use iceberg::spec::{UnboundPartitionField, UnboundPartitionSpec};
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -47,6 +48,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Java's properties for these.
 const CONNECTION_TIMEOUT_KEY: &str = "rest.client.connection-timeout-ms";
 const SOCKET_TIMEOUT_KEY: &str = "rest.client.socket-timeout-ms";
+/// Of the first partition field (spec, "Partitioning").
+const PARTITION_FIELD_ID_MIN: i32 = 1000;
 /// Namespaces below one another that a listing follows.
 const NAMESPACE_LEVELS_MAX: usize = 16;
 
@@ -168,7 +171,7 @@ impl Rest {
         let mut body = json!({
             "name": ident.name,
             "schema": creation.schema,
-            "partition-spec": creation.partition_spec.clone().with_spec_id(0),
+            "partition-spec": numbered(&creation.partition_spec)?,
             "properties": creation.properties,
             "stage-create": staged,
         });
@@ -404,6 +407,13 @@ impl Catalog for Rest {
         self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
         Ok(())
     }
+}
+
+/// With the ids that a new table's partition fields get, which Nessie wants to be told.
+fn numbered(spec: &UnboundPartitionSpec) -> Result<UnboundPartitionSpec> {
+    let fields = spec.fields().iter().zip(PARTITION_FIELD_ID_MIN..);
+    let fields = fields.map(|(field, id)| UnboundPartitionField { field_id: Some(id), ..field.clone() });
+    Ok(UnboundPartitionSpec::builder().with_spec_id(0).add_partition_fields(fields)?.build())
 }
 
 fn change_body(change: TableChange<'_>) -> Value {
