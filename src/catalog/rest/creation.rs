@@ -3,8 +3,10 @@
 use iceberg::TableUpdate;
 use iceberg::spec::{TableMetadata, TableMetadataBuilder};
 
-pub(super) fn updates(staged: &TableMetadata) -> Vec<TableUpdate> {
+/// With `then`, what comes on top. Properties are set once: Nessie takes no second time.
+pub(super) fn updates(staged: &TableMetadata, then: Vec<TableUpdate>) -> Vec<TableUpdate> {
     let last = TableMetadataBuilder::LAST_ADDED;
+    let mut properties = staged.properties().clone();
     let mut updates = vec![
         TableUpdate::AssignUuid { uuid: staged.uuid() },
         TableUpdate::UpgradeFormatVersion { format_version: staged.format_version() },
@@ -16,8 +18,14 @@ pub(super) fn updates(staged: &TableMetadata) -> Vec<TableUpdate> {
         TableUpdate::SetDefaultSortOrder { sort_order_id: i64::from(last) },
         TableUpdate::SetLocation { location: staged.location().to_owned() },
     ];
-    if !staged.properties().is_empty() {
-        updates.push(TableUpdate::SetProperties { updates: staged.properties().clone() });
+    for update in then {
+        match update {
+            TableUpdate::SetProperties { updates } => properties.extend(updates),
+            update => updates.push(update),
+        }
+    }
+    if !properties.is_empty() {
+        updates.push(TableUpdate::SetProperties { updates: properties });
     }
     updates
 }

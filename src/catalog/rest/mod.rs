@@ -362,8 +362,7 @@ impl Catalog for Rest {
     ) -> Result<Table> {
         let ident = base.identifier();
         let makes = requirements.contains(&TableRequirement::NotExist);
-        let updates =
-            if makes { creation::updates(base.metadata()).into_iter().chain(updates).collect() } else { updates };
+        let updates = if makes { creation::updates(base.metadata(), updates) } else { updates };
         let change = TableChange { base, requirements, updates };
         let call = Call::new(Endpoint::UpdateTable, self.table_path(ident));
         let call = self.named(call, std::slice::from_ref(&change)).json(&change_body(change))?;
@@ -418,8 +417,22 @@ fn numbered(spec: &UnboundPartitionSpec) -> Result<UnboundPartitionSpec> {
 
 fn change_body(change: TableChange<'_>) -> Value {
     let TableChange { base, requirements, updates } = change;
-    let updates = with_spec_ids(base, updates);
+    let updates: Vec<Value> =
+        with_spec_ids(base, updates).into_iter().map(|update| with_last_column_id(base, update)).collect();
     json!({ "identifier": base.identifier(), "requirements": requirements, "updates": updates })
+}
+
+/// Deprecated, and yet Nessie takes no schema without it.
+fn with_last_column_id(base: &Table, update: TableUpdate) -> Value {
+    let last = match &update {
+        TableUpdate::AddSchema { schema } => Some(schema.highest_field_id().max(base.metadata().last_column_id())),
+        _ => None,
+    };
+    let mut update = json!(update);
+    if let Some(last) = last {
+        update["last-column-id"] = last.into();
+    }
+    update
 }
 
 /// Java's server wants a number on every partition spec, though it goes by the fields.
