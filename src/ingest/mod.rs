@@ -428,7 +428,7 @@ impl Ingest {
         };
         if self.owned.iter().any(moved) {
             tracing::warn!(topic = %self.topic.name, table = %self.feed.table, "the ledger moved: the table was rolled back, or others commit in our place; dropping what is staged and reading from the ledger");
-            self.metrics.batches_discarded.inc();
+            self.metrics.batches_discarded.inc_by(u64::from(!self.pending().is_empty()));
             return self.rewind().await;
         }
         self.main.set_needed(self.context.refinements.watermarks(&self.topic.table).await);
