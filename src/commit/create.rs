@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use iceberg::spec::{Operation, Schema, SortOrder, UnboundPartitionSpec};
 use iceberg::table::Table;
-use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
+use iceberg::{NamespaceIdent, TableIdent, TableRequirement};
 use uuid::Uuid;
 
-use super::ancestry;
 use super::attempt::{self, Work};
 use super::committer::{self, Committer};
 use super::ledger::Ledger;
@@ -34,9 +33,13 @@ const DEFAULTS: [(&str, &str); 4] = [
 pub struct Wanted {
     pub schema: Schema,
     pub partition_spec: UnboundPartitionSpec,
+    /// Rather without partitions than not at all, where a catalog refuses them.
+    pub partitions_may_go: bool,
     pub sort_order: SortOrder,
-    /// The user's table properties and calve's own (`calve.mapping`, `calve.columns`, `calve.message`).
+    /// The user's table properties; those of the mapping come on top.
     pub properties: HashMap<String, String>,
+    /// Which Protobuf field fills which of the schema's columns.
+    pub mapping: Option<Mapping>,
     /// Make the table with an empty first snapshot, for catalogs that do not fence the first commit (Nessie does not
     /// enforce `assert-ref-snapshot-id: null`: of two racing first appends one would be lost, and its ledger with it).
     pub first_snapshot: bool,
@@ -44,7 +47,8 @@ pub struct Wanted {
 
 /// The table, made if it is missing, namespace included. Somebody else making it at the same time is no failure.
 ///
-/// The catalog may have assigned other field ids than asked for: read the schema of what is returned.
+/// The catalog may have assigned other field ids than asked for: read the schema of what is returned. `calve.columns`
+/// tells the table's own from its first snapshot on; without one, names do, as nothing was written by id.
 pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted: Wanted) -> Result<Table> {
     let table = match catalog.load(ident).await {
         Ok(table) => table,
@@ -55,56 +59,27 @@ pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted
     if wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
         let mut committer = Committer::new(catalog.clone(), table, None);
         // False: somebody else gave it a first snapshot, which serves as well.
-        committer.commit_ledger(Ledger::default(), None, BTreeMap::new(), HashMap::new()).await?;
+        let properties = adopted(&**catalog, committer.table(), &wanted)?;
+        committer.commit_ledger(Ledger::default(), None, BTreeMap::new(), properties).await?;
         return committer::load(&**catalog, ident).await;
     }
     Ok(table)
 }
 
-/// The table of a mapping, made if it is missing, with the properties that a later writer needs. Where the catalog
-/// assigned other field ids than asked for, `calve.columns` is made to tell the table's own: read the mapping of the
-/// returned table from it, as for any table that is already there.
-pub async fn ensure_mapped_table(
-    catalog: &Arc<dyn Catalog>,
-    ident: &TableIdent,
-    mapping: &Mapping,
-    partition_spec: UnboundPartitionSpec,
-    properties: &BTreeMap<String, String>,
-    first_snapshot: bool,
-) -> Result<Table> {
-    let mut all: HashMap<String, String> = properties.clone().into_iter().collect();
-    all.extend(mapping.properties());
-    let schema = mapping.iceberg.as_ref().clone();
-    let sort_order = SortOrder::unsorted_order();
-    let wanted = Wanted { schema, partition_spec, sort_order, properties: all, first_snapshot };
-    let table = ensure_table(catalog, ident, wanted).await?;
-    // Whoever made the table may have died before it got here, so this is looked at in any table that is still empty.
-    let metadata = table.metadata();
-    let asked = mapping.properties();
+/// What a mapping's properties become where the catalog gave a new table other field ids than it was asked for; nothing
+/// where they are right, or where the table is not the one that was asked for.
+fn adopted(catalog: &dyn Catalog, table: &Table, wanted: &Wanted) -> Result<HashMap<String, String>> {
+    let Some(mapping) = &wanted.mapping else { return Ok(HashMap::new()) };
+    let (asked, metadata) = (mapping.properties(), table.metadata());
     let as_asked = metadata.properties().get(ColumnMap::PROPERTY) == asked.get(ColumnMap::PROPERTY);
-    let empty = metadata.current_snapshot().is_none_or(|head| {
-        head.parent_snapshot_id().is_none()
-            && ancestry::count(&head.summary().additional_properties, "total-records") == 0
-    });
-    if !as_asked || !empty || metadata.current_schema().as_struct() == mapping.iceberg.as_struct() {
-        return Ok(table);
+    if !as_asked || metadata.current_schema().as_struct() == mapping.iceberg.as_struct() {
+        return Ok(HashMap::new());
     }
     let adopted = mapping.adopt(metadata.current_schema()).map_err(|error| {
-        Error::halt(format!("table {ident}: the catalog {} made another table than asked for", catalog.name()))
-            .caused_by(error)
+        let (ident, catalog) = (table.identifier(), catalog.name());
+        Error::halt(format!("table {ident}: the catalog {catalog} made another table than asked for")).caused_by(error)
     })?;
-    let requirements = vec![
-        TableRequirement::UuidMatch { uuid: metadata.uuid() },
-        TableRequirement::CurrentSchemaIdMatch { current_schema_id: metadata.current_schema_id() },
-    ];
-    let updates = vec![TableUpdate::SetProperties { updates: adopted.properties().into_iter().collect() }];
-    match catalog.commit(&table, requirements, updates).await {
-        Ok(table) => Ok(table),
-        Err(error) => Err(Error::retry(format!(
-            "table {ident}: setting its properties in catalog {} failed: {error}",
-            catalog.name()
-        ))),
-    }
+    Ok(adopted.properties().into_iter().collect())
 }
 
 async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<Table> {
@@ -123,6 +98,7 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
     let mut properties: HashMap<String, String> =
         DEFAULTS.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     properties.extend(wanted.properties.clone());
+    properties.extend(wanted.mapping.iter().flat_map(Mapping::properties));
     let creation = Creation {
         schema: wanted.schema.clone(),
         partition_spec: wanted.partition_spec.clone(),
@@ -130,7 +106,7 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
         properties,
     };
     let made = match wanted.first_snapshot {
-        true => create_with_snapshot(catalog, ident, creation).await?,
+        true => create_with_snapshot(catalog, ident, creation, wanted).await?,
         false => catalog.create(ident, creation).await,
     };
     match made {
@@ -141,14 +117,31 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
             Ok(table) => Ok(table),
             Err(_) => Err(Error::retry(format!("table {ident}: whether it was created is not known: {why}"))),
         },
+        Err(error @ catalog::Error::Refused(_)) if wanted.partitions_may_go && partitions_inside_structs(wanted) => {
+            let catalog_name = catalog.name();
+            tracing::warn!(table = %ident, "catalog {catalog_name} refuses its partitions, it is made without: {error}");
+            let partition_spec = UnboundPartitionSpec::builder().build();
+            Box::pin(create(catalog, ident, &Wanted { partition_spec, ..wanted.clone() })).await
+        }
+        Err(error @ catalog::Error::Refused(_)) if partitions_inside_structs(wanted) => Err(Error::halt(format!(
+            "table {ident}: creating it in catalog {} failed: {error}; it is partitioned by a column inside of a struct, \
+             which some catalogs refuse (Nessie): name others in the topic's partition_by, or none ([])",
+            catalog.name()
+        ))),
         Err(error) => Err(failed(catalog, ident, "creating it", error)),
     }
+}
+
+fn partitions_inside_structs(wanted: &Wanted) -> bool {
+    let outermost = wanted.schema.as_struct();
+    wanted.partition_spec.fields().iter().any(|field| outermost.field_by_id(field.source_id).is_none())
 }
 
 async fn create_with_snapshot(
     catalog: &dyn Catalog,
     ident: &TableIdent,
     creation: Creation,
+    wanted: &Wanted,
 ) -> Result<catalog::Result<Table>> {
     let staged = match catalog.stage(ident, &creation).await {
         Ok(Some(staged)) => staged,
@@ -163,7 +156,7 @@ async fn create_with_snapshot(
         schema: None,
         ledger: Some(Ledger::default()),
         summary: &BTreeMap::new(),
-        properties: HashMap::new(),
+        properties: adopted(catalog, &staged, wanted)?,
     };
     let prepared = attempt::prepare(&staged, work, &mut Manifests::default(), &BTreeSet::new()).await?;
     Ok(catalog.commit(&staged, vec![TableRequirement::NotExist], prepared.updates).await)

@@ -166,9 +166,15 @@ pub fn wanted(topic: &Topic, resolved: &Resolved, first_snapshot: bool) -> Resul
         .map_err(|faults| refused(&format!("topic {}: partition_by", topic.name), faults))?;
     let sort_order = sort::parse(&topic.sort_by, &mapping.iceberg)
         .map_err(|faults| refused(&format!("topic {}: sort_by", topic.name), faults))?;
-    let mut properties: HashMap<String, String> = topic.properties.clone().into_iter().collect();
-    properties.extend(mapping.properties());
-    Ok(Wanted { schema: (*mapping.iceberg).clone(), partition_spec, sort_order, properties, first_snapshot })
+    Ok(Wanted {
+        schema: (*mapping.iceberg).clone(),
+        partition_spec,
+        partitions_may_go: false,
+        sort_order,
+        properties: topic.properties.clone().into_iter().collect(),
+        mapping: Some(mapping),
+        first_snapshot,
+    })
 }
 
 fn refused(what: &str, faults: Vec<Fault>) -> Error {
@@ -216,8 +222,10 @@ impl Rejects {
             let wanted = Wanted {
                 schema: creation.schema,
                 partition_spec: creation.partition_spec,
+                partitions_may_go: true,
                 sort_order: creation.sort_order,
                 properties: creation.properties,
+                mapping: None,
                 first_snapshot: self.catalog.trust_mirror(),
             };
             *known = Some(ensure_table(&self.catalog, &self.ident, wanted).await?);

@@ -366,8 +366,10 @@ impl Runner {
         let wanted = commit::create::Wanted {
             schema,
             partition_spec,
+            partitions_may_go: false,
             sort_order: SortOrder::unsorted_order(),
             properties,
+            mapping: None,
             first_snapshot: false,
         };
         commit::create::ensure_table(catalog, &catalog::ident(&model.target)?, wanted).await

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, S
 use arrow::datatypes::DataType;
 use calve::batch::OffsetRange;
 use calve::catalog::{self, Catalog};
-use calve::commit::create::ensure_mapped_table;
+use calve::commit::create::{Wanted, ensure_table};
 use calve::commit::decide::{Decision, decide};
 use calve::commit::verify::{Difference, Options, Report, verify};
 use calve::commit::{Append, Change, Committer, Outcome, Published};
@@ -17,7 +17,8 @@ use calve::schema::mapping::{self, Mapping};
 use calve::schema::{self, partition};
 use calve::write::{Limits, TableWriter};
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestListWriter, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary,
+    DataFile, MAIN_BRANCH, ManifestListWriter, Operation, Snapshot, SnapshotReference, SnapshotRetention, SortOrder,
+    Summary,
 };
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
 use uuid::Uuid;
@@ -53,8 +54,16 @@ impl Lake {
 
     async fn ensure(&self, ident: &TableIdent) {
         let spec = partition::parse(&["bucket[4](_kafka.offset)".to_owned()], &self.mapping.iceberg).unwrap();
-        let user = BTreeMap::from([("write.parquet.compression-codec".to_owned(), "zstd".to_owned())]);
-        ensure_mapped_table(&self.catalog, ident, &self.mapping, spec, &user, false).await.unwrap();
+        let wanted = Wanted {
+            schema: (*self.mapping.iceberg).clone(),
+            partition_spec: spec,
+            partitions_may_go: false,
+            sort_order: SortOrder::unsorted_order(),
+            properties: HashMap::from([("write.parquet.compression-codec".to_owned(), "zstd".to_owned())]),
+            mapping: Some(self.mapping.clone()),
+            first_snapshot: false,
+        };
+        ensure_table(&self.catalog, ident, wanted).await.unwrap();
     }
 
     async fn open(&self) -> Committer {

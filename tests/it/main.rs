@@ -16,6 +16,7 @@ mod hostile;
 mod ingest;
 mod interop;
 mod many;
+mod nessie;
 mod outages;
 mod query;
 mod readable;

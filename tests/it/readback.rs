@@ -228,7 +228,15 @@ async fn write_to(
     let partition_spec = partition::parse(&fields, &schema()).expect("a partition spec");
     let properties = HashMap::from([("write.parquet.row-group-size-bytes".to_string(), "20000".to_string())]);
     let sort_order = SortOrder::unsorted_order();
-    let wanted = Wanted { schema: schema(), partition_spec, sort_order, properties, first_snapshot: false };
+    let wanted = Wanted {
+        schema: schema(),
+        partition_spec,
+        partitions_may_go: false,
+        sort_order,
+        properties,
+        mapping: None,
+        first_snapshot: false,
+    };
     ensure_table(&catalog, &ident, wanted).await.expect("a new table");
     let mut committer = Committer::open(catalog, &ident).await.expect("the new table");
     committer.starts("corpus", &[0]).await.expect("a ledger");

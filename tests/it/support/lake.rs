@@ -63,8 +63,10 @@ impl Lake {
         let wanted = Wanted {
             schema: Schema::builder().with_fields(fields).build().unwrap(),
             partition_spec: UnboundPartitionSpec::builder().build(),
+            partitions_may_go: false,
             sort_order: SortOrder::unsorted_order(),
             properties: HashMap::new(),
+            mapping: None,
             first_snapshot: false,
         };
         ensure_table(&self.catalog, &ident(table), wanted).await.unwrap()
