@@ -15,7 +15,7 @@ use crate::schema::mapping::{Mapping, Options};
 use crate::schema::model::Pool;
 
 /// Rows that become one record batch.
-pub const BATCH_ROWS: usize = 8192;
+pub const BATCH_ROWS: usize = crate::shred::BATCH_ROWS;
 
 /// Name and message. The first two are what services write; the others are the test corpus, of random shape and random
 /// values, which is what predicts worst.

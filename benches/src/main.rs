@@ -46,7 +46,11 @@ pub use schema::model;
 
 #[cfg(not(miri))] // Which does not run C.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// As in the daemon.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:100,muzzy_decay_ms:0\0";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

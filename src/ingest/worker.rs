@@ -14,12 +14,11 @@ use tokio::task::{JoinHandle, block_in_place};
 use super::open::{Opened, Rejects};
 use crate::batch::{RawBatch, StagedFiles};
 use crate::error::{Error, Result};
-use crate::shred::Shredder;
+use crate::shred::{BATCH_ROWS, Shredder};
 use crate::telemetry::metrics::{Share, TopicMetrics};
 use crate::write::{Limits, TableWriter};
 
-/// Rows go to the Parquet encoder in batches of about so many, or of so many bytes.
-const ROWS_MAX: usize = 8192;
+/// Rows go to the Parquet encoder as soon as they are a batch, or so many bytes.
 const SHREDDED_BYTES_MAX: usize = 16 << 20;
 
 /// Batches that may wait for a worker: one in hand, one ready.
@@ -182,7 +181,7 @@ impl State {
         };
         let rows_before = shredder.rows();
         let rejects = block_in_place(|| shredder.append(batch));
-        let full = shredder.rows() >= ROWS_MAX || shredder.bytes() >= SHREDDED_BYTES_MAX;
+        let full = shredder.rows() >= BATCH_ROWS || shredder.bytes() >= SHREDDED_BYTES_MAX;
         let added = (shredder.rows() - rows_before) as u64;
         self.row_count += added;
         self.metrics.rows.inc_by(added);

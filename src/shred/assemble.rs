@@ -14,44 +14,11 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::columns::{Columns, List, Marks, Primitive, Text, replace_with_room};
+use super::columns::{Columns, List, Primitive, Text, replace_with_room};
 use super::enums::Enumeration;
+use super::marks::pack;
 use super::plan::{ColumnRef, Output, Plan};
 use super::well_known::NO_DATE;
-
-/// Bytes of 0 and 1 as bits.
-fn pack(bytes: &[u8]) -> BooleanBuffer {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let mut bits = Vec::with_capacity(bytes.len().div_ceil(8));
-    // The product has the lowest bit of each byte in its highest one, in their order.
-    let pack = |eight: u64| (eight.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
-    bits.extend(eights.iter().map(|eight| pack(u64::from_le_bytes(*eight))));
-    if !rest.is_empty() {
-        bits.push(rest.iter().rev().fold(0, |bits, byte| bits << 1 | byte));
-    }
-    BooleanBuffer::new(Buffer::from_vec(bits), 0, bytes.len())
-}
-
-impl Marks {
-    /// The nulls among `rows` rows, unless there are none: where no mark is, if the column is nullable, else where the
-    /// parent is null. Starts anew.
-    pub(super) fn take_nulls(
-        &mut self,
-        rows: usize,
-        nullable: bool,
-        parent: Option<&NullBuffer>,
-    ) -> Option<NullBuffer> {
-        if !nullable {
-            self.rows.clear();
-            return parent.cloned();
-        }
-        self.rows.resize(rows, 0);
-        let bits = pack(&self.rows);
-        self.rows.clear();
-        let nulls = NullBuffer::new(bits);
-        (nulls.null_count() > 0).then_some(nulls)
-    }
-}
 
 impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
     /// The values of `rows` rows and their nulls; starts anew.
@@ -214,18 +181,4 @@ fn names(enumeration: &Enumeration, numbers: &[i32], nulls: Option<NullBuffer>) 
         let offsets = OffsetBuffer::new_unchecked(starts.into());
         StringArray::new_unchecked(offsets, Buffer::from_vec(data), nulls)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_become_bits() {
-        for length in 0..40 {
-            let bytes: Vec<u8> = (0..length).map(|index| u8::from(index % 3 == 0 || index % 7 == 1)).collect();
-            let bits: BooleanBuffer = bytes.iter().map(|byte| *byte != 0).collect();
-            assert_eq!(pack(&bytes), bits, "{bytes:?}");
-        }
-    }
 }

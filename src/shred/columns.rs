@@ -9,6 +9,7 @@
 //! a column back zeroes whatever a record that failed has left behind.
 
 use super::json;
+use super::marks::Marks;
 use super::plan::{ColumnRef, Plan};
 use super::unchecked;
 
@@ -21,14 +22,14 @@ pub fn replace_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, Vec::with_capacity(room))
 }
 
-fn make_room<T: Copy + Default>(values: &mut Vec<T>, rows: usize) {
+pub(super) fn make_room<T: Copy + Default>(values: &mut Vec<T>, rows: usize) {
     if values.len() < rows {
         values.resize(rows, T::default());
     }
 }
 
 /// Zeroes the slots from `rows` on, of which those up to `used` may have been written.
-fn zero<T: Copy + Default>(values: &mut [T], rows: usize, used: usize) {
+pub(super) fn zero<T: Copy + Default>(values: &mut [T], rows: usize, used: usize) {
     let used = used.min(values.len());
     if rows < used {
         values[rows..used].fill(T::default());
@@ -54,48 +55,6 @@ fn starts(mut lengths: Vec<i32>, rows: usize, total: usize) -> Vec<i32> {
     lengths
 }
 
-/// Which rows the wire had a value for: a byte each, which is stored without a look at its neighbours. They become bits
-/// together with the column.
-#[derive(Debug, Default)]
-pub struct Marks {
-    pub rows: Vec<u8>,
-}
-
-impl Marks {
-    pub fn make_room(&mut self, rows: usize) {
-        make_room(&mut self.rows, rows);
-    }
-
-    /// Marks a row that there is room for.
-    #[inline(always)]
-    pub fn set(&mut self, row: usize) {
-        *unchecked::slot(&mut self.rows, row) = 1;
-    }
-
-    /// Marks a row that there is room for; false if it was marked.
-    #[inline(always)]
-    pub fn set_first(&mut self, row: usize) -> bool {
-        let mark = unchecked::slot(&mut self.rows, row);
-        let first = *mark == 0;
-        *mark = 1;
-        first
-    }
-
-    pub fn get(&self, row: usize) -> bool {
-        self.rows.get(row).is_some_and(|mark| *mark != 0)
-    }
-
-    /// Clears the rows from `rows` on, of which those up to `used` may be marked.
-    pub fn truncate(&mut self, rows: usize, used: usize) {
-        zero(&mut self.rows, rows, used);
-    }
-
-    /// Bytes as bits.
-    fn bytes(&self) -> usize {
-        self.rows.len().div_ceil(8)
-    }
-}
-
 /// Values of a fixed width.
 #[derive(Debug)]
 pub struct Primitive<T> {
@@ -103,24 +62,30 @@ pub struct Primitive<T> {
     pub present: Marks,
     /// A row without a value is null; otherwise it has the default, or is null with its parent.
     pub nullable: bool,
+    /// Whether it is asked which rows have a value; otherwise no mark is kept.
+    pub marked: bool,
     pub space: u32,
 }
 
 impl<T: Copy + Default> Primitive<T> {
     pub fn new(space: u32, nullable: bool) -> Self {
-        Primitive { values: Vec::new(), present: Marks::default(), nullable, space }
+        Primitive { values: Vec::new(), present: Marks::default(), nullable, marked: nullable, space }
     }
 
     fn make_room(&mut self, rows: usize) {
         make_room(&mut self.values, rows);
-        self.present.make_room(rows);
+        if self.marked {
+            self.present.make_room(rows);
+        }
     }
 
     /// Puts a value into a row that there is room for, over the one that it may have.
     #[inline(always)]
     pub fn put(&mut self, row: usize, value: T) {
         *unchecked::slot(&mut self.values, row) = value;
-        self.present.set(row);
+        if self.marked {
+            self.present.set(row);
+        }
     }
 
     /// Puts a value into a row behind all others; makes the room.
@@ -164,18 +129,6 @@ impl Text {
     pub fn make_room(&mut self, rows: usize) {
         make_room(&mut self.lengths, rows);
         self.present.make_room(rows);
-    }
-
-    /// Puts `buffer[at..at + length]` into a row that has no value, and that there is room for; false, and nothing is
-    /// done, if it has one. [`unchecked::CHUNK`] bytes behind the value must be readable.
-    #[inline(always)]
-    pub fn put_from(&mut self, row: usize, buffer: &[u8], at: usize, length: usize) -> bool {
-        if !self.present.set_first(row) {
-            return false;
-        }
-        *unchecked::slot(&mut self.lengths, row) = length as i32;
-        unchecked::append(&mut self.data, buffer, at, length);
-        true
     }
 
     /// Makes what `data` holds from `start` on the value of a row that has none.
@@ -321,6 +274,10 @@ pub struct Columns {
     pub lists: Vec<List>,
     pub oneofs: Vec<Oneof>,
     pub scratch: json::Scratch,
+    /// Of all columns of values, in the order of [`Columns::slot`].
+    pub(super) slots: Vec<unchecked::Slot>,
+    /// What marks of columns go to that keep none.
+    pub(super) unmarked: Marks,
 }
 
 /// Runs the body for the columns of all kinds but oneofs.
@@ -351,6 +308,8 @@ impl Columns {
             .filter(|column| column.space == space)
             .for_each(|column| column.present.make_room(rows));
         self.lists.iter_mut().filter(|list| list.space == space).for_each(|list| list.make_room(rows));
+        self.unmarked.make_room(rows);
+        self.find_slots();
     }
 
     /// Adds an element to a list's row, which must be its last one; the element is a row of its own space.

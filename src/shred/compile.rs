@@ -46,7 +46,20 @@ impl Plan {
             compiler.plan.root = Root::Message(node);
             compiler.plan.outputs = outputs;
         }
-        let Compiler { plan, mut columns, .. } = compiler;
+        let Compiler { mut plan, mut columns, .. } = compiler;
+        for node in &mut plan.nodes {
+            for field in &mut node.fields {
+                field.slot = columns.slot(field.value_column());
+                // Which come once, or are merged.
+                if field.value_op().is_leaf_message() || field.content.is_leaf_message() {
+                    columns.mark(field.value_column());
+                }
+            }
+            node.required.iter().for_each(|(_, column)| columns.mark(*column));
+        }
+        if let Root::Leaf(field) = &mut plan.root {
+            field.slot = columns.slot(field.value_column());
+        }
         columns
             .texts
             .iter_mut()
@@ -553,6 +566,7 @@ fn end() -> Field {
         next: 0,
         oneof: NONE,
         column: 0,
+        slot: 0,
         list: 0,
         node: 0,
         number: 0,

@@ -4,14 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBufferBuilder, Int32Array, Int64Array, ListArray, StringArray, StructArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanBufferBuilder, Int32Array, Int64Array, ListArray, StringArray, StructArray,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Fields, Int32Type, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::columns::{List, Primitive, Text, replace_with_room};
+use super::constant::Constant;
 use super::plan::Error;
 use crate::batch::{RawBatch, RawRecord, TimestampType};
 
@@ -36,6 +37,17 @@ pub struct KafkaColumns {
     header_key: Text,
     header_value: Text,
     schema_id: Primitive<i32>,
+    constants: Constants,
+}
+
+/// What most batches have in common.
+#[derive(Debug, Default)]
+struct Constants {
+    topic: Constant<Arc<str>>,
+    timestamp_type: Constant<TimestampType>,
+    no_key: Constant<()>,
+    no_headers: Constant<()>,
+    no_schema_id: Constant<()>,
 }
 
 #[derive(Debug)]
@@ -69,6 +81,7 @@ impl KafkaColumns {
             header_key: Text::new(1, false, true),
             header_value: Text::new(1, true, false),
             schema_id: Primitive::new(0, true),
+            constants: Constants::default(),
         })
     }
 
@@ -204,8 +217,83 @@ impl KafkaColumns {
     /// The struct array of all rows; starts anew.
     pub fn take(&mut self) -> Result<ArrayRef, ArrowError> {
         let rows = self.rows();
-        let type_of = |index: usize| self.fields[index].data_type();
-        let DataType::List(header) = type_of(6) else {
+        let origins = std::mem::take(&mut self.origins);
+        let (topics, timestamp_types) = (self.topics(&origins, rows)?, self.timestamp_types(&origins, rows)?);
+        let mut partitions = Vec::with_capacity(rows);
+        for origin in &origins {
+            partitions.resize(origin.end, origin.partition);
+        }
+        let arrays: Vec<ArrayRef> = vec![
+            topics,
+            Arc::new(Int32Array::from(partitions)),
+            Arc::new(Int64Array::from(replace_with_room(&mut self.offset))),
+            self.timestamps(timestamp_types.nulls(), rows)?,
+            timestamp_types,
+            self.keys(rows)?,
+            self.headers(rows)?,
+            self.schema_ids(rows)?,
+        ];
+        Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), arrays, None, rows)?))
+    }
+
+    fn topics(&mut self, origins: &[Origin], rows: usize) -> Result<ArrayRef, ArrowError> {
+        if let [first, others @ ..] = origins
+            && others.iter().all(|other| other.topic == first.topic)
+        {
+            let make = |rows| Ok(runs([(&*first.topic, rows)], rows, None));
+            return self.constants.topic.rows(first.topic.clone(), rows, make);
+        }
+        Ok(runs(origins.iter().map(|origin| (&*origin.topic, origin.end)), rows, None))
+    }
+
+    fn timestamp_types(&mut self, origins: &[Origin], rows: usize) -> Result<ArrayRef, ArrowError> {
+        let name = |of: TimestampType| match of {
+            TimestampType::NotAvailable => "",
+            TimestampType::CreateTime => "create_time",
+            TimestampType::LogAppendTime => "log_append_time",
+        };
+        let nulls = |origins: &[(TimestampType, usize)]| {
+            let mut present = BooleanBufferBuilder::new(rows);
+            for (of, end) in origins {
+                present.append_n(end - present.len(), *of != TimestampType::NotAvailable);
+            }
+            Some(NullBuffer::new(present.finish())).filter(|nulls| nulls.null_count() > 0)
+        };
+        if let [first, others @ ..] = origins
+            && others.iter().all(|other| other.timestamp_type == first.timestamp_type)
+        {
+            let of = first.timestamp_type;
+            let make = |rows| Ok(runs([(name(of), rows)], rows, nulls(&[(of, rows)])));
+            return self.constants.timestamp_type.rows(of, rows, make);
+        }
+        let types: Vec<_> = origins.iter().map(|origin| (origin.timestamp_type, origin.end)).collect();
+        Ok(runs(types.iter().map(|(of, end)| (name(*of), *end)), rows, nulls(&types)))
+    }
+
+    /// `absent` are those without a type.
+    fn timestamps(&mut self, absent: Option<&NullBuffer>, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut nulls = absent.cloned();
+        if !self.timestamp_overflows.is_empty() {
+            let mut present = BooleanBufferBuilder::new(rows);
+            present.append_n(rows, true);
+            self.timestamp_overflows.drain(..).for_each(|row| present.set_bit(row, false));
+            nulls = NullBuffer::union(absent, Some(&NullBuffer::new(present.finish())));
+        }
+        let values = ScalarBuffer::from(replace_with_room(&mut self.timestamp));
+        let timestamps = TimestampMicrosecondArray::try_new(values, nulls)?;
+        Ok(Arc::new(timestamps.with_data_type(self.fields[3].data_type().clone())))
+    }
+
+    fn keys(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let data_type = self.fields[5].data_type();
+        if self.key.present.is_unused() {
+            return self.constants.no_key.rows((), rows, |rows| Ok(new_null_array(data_type, rows)));
+        }
+        self.key.take(rows, None, data_type)
+    }
+
+    fn headers(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let DataType::List(header) = self.fields[6].data_type() else {
             return Err(ArrowError::SchemaError("_kafka.headers is not a list".into()));
         };
         let DataType::Struct(header_fields) = header.data_type() else {
@@ -214,50 +302,27 @@ impl KafkaColumns {
         let [header_key, header_value] = &header_fields[..] else {
             return Err(ArrowError::SchemaError("_kafka.headers has not two fields".into()));
         };
+        let mut list = |offsets, elements| {
+            let arrays = vec![
+                self.header_key.take(elements, None, header_key.data_type())?,
+                self.header_value.take(elements, None, header_value.data_type())?,
+            ];
+            let headers = StructArray::try_new_with_length(header_fields.clone(), arrays, None, elements)?;
+            Ok(Arc::new(ListArray::try_new(header.clone(), offsets, Arc::new(headers), None)?) as ArrayRef)
+        };
+        if self.headers.elements == 0 {
+            return self.constants.no_headers.rows((), rows, |rows| list(OffsetBuffer::new_zeroed(rows), 0));
+        }
         let (offsets, elements) = self.headers.take(rows);
-        let arrays = vec![
-            self.header_key.take(elements, None, header_key.data_type())?,
-            self.header_value.take(elements, None, header_value.data_type())?,
-        ];
-        let headers = StructArray::try_new_with_length(header_fields.clone(), arrays, None, elements)?;
-        let headers = ListArray::try_new(header.clone(), offsets, Arc::new(headers), None)?;
-        let mut topics = Runs::new(rows);
-        let mut types = Runs::new(rows);
-        let mut present = BooleanBufferBuilder::new(rows);
-        let mut partitions = Vec::with_capacity(rows);
-        for origin in self.origins.drain(..) {
-            let count = origin.end - partitions.len();
-            partitions.resize(origin.end, origin.partition);
-            topics.append(&origin.topic, count);
-            let name = match origin.timestamp_type {
-                TimestampType::NotAvailable => "",
-                TimestampType::CreateTime => "create_time",
-                TimestampType::LogAppendTime => "log_append_time",
-            };
-            types.append(name, count);
-            present.append_n(count, !name.is_empty());
+        list(offsets, elements)
+    }
+
+    fn schema_ids(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let data_type = self.fields[7].data_type();
+        if self.schema_id.present.is_unused() {
+            return self.constants.no_schema_id.rows((), rows, |rows| Ok(new_null_array(data_type, rows)));
         }
-        let topics = topics.finish(None);
-        let timestamp_types = types.finish(Some(NullBuffer::new(present.finish_cloned())));
-        for row in self.timestamp_overflows.drain(..) {
-            present.set_bit(row, false);
-        }
-        let nulls = NullBuffer::new(present.finish());
-        let timestamps = TimestampMicrosecondArray::try_new(
-            ScalarBuffer::from(replace_with_room(&mut self.timestamp)),
-            Some(nulls),
-        )?;
-        let arrays: Vec<ArrayRef> = vec![
-            Arc::new(topics),
-            Arc::new(Int32Array::from(partitions)),
-            Arc::new(Int64Array::from(replace_with_room(&mut self.offset))),
-            Arc::new(timestamps.with_data_type(type_of(3).clone())),
-            Arc::new(timestamp_types),
-            self.key.take(rows, None, type_of(5))?,
-            Arc::new(headers),
-            self.schema_id.take_array::<Int32Type>(rows, None, type_of(7))?,
-        ];
-        Ok(Arc::new(StructArray::try_new_with_length(self.fields.clone(), arrays, None, rows)?))
+        self.schema_id.take_array::<Int32Type>(rows, None, data_type)
     }
 }
 
@@ -266,30 +331,20 @@ fn timestamp_type(record: &RawRecord) -> TimestampType {
     if record.timestamp_ms == -1 { TimestampType::NotAvailable } else { record.timestamp_type }
 }
 
-/// Strings of which many in a row are equal.
-struct Runs {
-    offsets: Vec<i32>,
-    data: String,
-}
-
-impl Runs {
-    fn new(rows: usize) -> Self {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        Runs { offsets, data: String::with_capacity(rows * 16) }
-    }
-
-    fn append(&mut self, value: &str, count: usize) {
+/// Strings of which many in a row are equal: each with the row after its last one.
+fn runs<'a>(values: impl IntoIterator<Item = (&'a str, usize)>, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+    let mut offsets = Vec::with_capacity(rows + 1);
+    offsets.push(0);
+    let mut data = String::with_capacity(rows * 16);
+    for (value, end) in values {
+        let count = end + 1 - offsets.len();
         // The batch is sealed before all topics' names together reach 2 GiB (`KafkaColumns::fits`).
-        let (start, step) = (self.data.len() as i32, value.len() as i32);
-        self.offsets.extend((1..=count as i32).map(|index| start + index * step));
-        self.data.push_str(&value.repeat(count));
+        let (start, step) = (data.len() as i32, value.len() as i32);
+        offsets.extend((1..=count as i32).map(|index| start + index * step));
+        data.push_str(&value.repeat(count));
     }
-
-    fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
-        let data = Buffer::from_vec(self.data.into_bytes());
-        // SAFETY: the data is a `String`, and the offsets, which `append` makes ascend and stay below 2^31, lie between the
-        // values that it was made of.
-        unsafe { StringArray::new_unchecked(OffsetBuffer::new_unchecked(self.offsets.into()), data, nulls) }
-    }
+    let data = Buffer::from_vec(data.into_bytes());
+    // SAFETY: the data is a `String`, and the offsets, which ascend and stay below 2^31, lie between the values that it
+    // was made of.
+    Arc::new(unsafe { StringArray::new_unchecked(OffsetBuffer::new_unchecked(offsets.into()), data, nulls) })
 }

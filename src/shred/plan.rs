@@ -240,6 +240,8 @@ pub struct Field {
     pub oneof: u16,
     /// Index into the columns of the op's kind: the elements' for repeated ones, the key's for maps.
     pub column: u32,
+    /// The same among the columns of all kinds: [`Columns::slot`].
+    pub slot: u32,
     /// Index into [`Columns::lists`].
     pub list: u32,
     /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`]; of JSON, its type.

@@ -15,7 +15,7 @@ mod maps;
 mod members;
 mod packed;
 
-use super::columns::{Columns, Primitive};
+use super::columns::Columns;
 use super::plan::{Field, NONE, Node, Op, Plan, Root, Step};
 use super::unchecked::{self, Place};
 use super::wire::{self, DEPTH_MAX};
@@ -319,37 +319,36 @@ impl<'a, 'b> Run<'a, 'b> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn scalar(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize) -> Option<usize> {
         let buffer = self.buffer;
-        let column = field.column as usize;
         let columns = &mut *self.columns;
         macro_rules! put {
-            ($columns:ident, |$value:ident| $convert:expr) => {{
+            (|$value:ident| $convert:expr) => {{
                 let ($value, next) = varint!(self, at, end);
-                unchecked::slot(&mut columns.$columns, column).put(row, $convert);
+                columns.put(field.slot, row, $convert);
                 next
             }};
-            ($columns:ident, $bytes:literal, $value:expr) => {{
-                unchecked::slot(&mut columns.$columns, column).put(row, $value);
+            ($bytes:literal, $value:expr) => {{
+                columns.put(field.slot, row, $value);
                 at + $bytes
             }};
         }
         Some(match op {
-            Op::Bool => put!(bools, |value| u8::from(value != 0)),
-            Op::Int32 | Op::EnumOpen | Op::EnumClosed => put!(i32s, |value| value as i32),
-            Op::Sint32 => put!(i32s, |value| wire::zigzag32(value)),
-            Op::Int64 => put!(i64s, |value| value as i64),
-            Op::Sint64 => put!(i64s, |value| wire::zigzag64(value)),
-            Op::Uint32 => put!(i64s, |value| i64::from(value as u32)),
-            Op::Uint64 => put!(i128s, |value| i128::from(value)),
-            Op::Fixed32 => put!(i64s, 4, i64::from(wire::load4(buffer, at))),
-            Op::Sfixed32 => put!(i32s, 4, wire::load4(buffer, at) as i32),
-            Op::Float => put!(f32s, 4, f32::from_bits(wire::load4(buffer, at))),
-            Op::Fixed64 => put!(i128s, 8, i128::from(wire::load8(buffer, at))),
-            Op::Sfixed64 => put!(i64s, 8, wire::load8(buffer, at) as i64),
-            Op::Double => put!(f64s, 8, f64::from_bits(wire::load8(buffer, at))),
+            Op::Bool => put!(|value| u8::from(value != 0)),
+            Op::Int32 | Op::EnumOpen | Op::EnumClosed => put!(|value| value as i32),
+            Op::Sint32 => put!(|value| wire::zigzag32(value)),
+            Op::Int64 => put!(|value| value as i64),
+            Op::Sint64 => put!(|value| wire::zigzag64(value)),
+            Op::Uint32 => put!(|value| i64::from(value as u32)),
+            Op::Uint64 => put!(|value| i128::from(value)),
+            Op::Fixed32 => put!(4, i64::from(wire::load4(buffer, at))),
+            Op::Sfixed32 => put!(4, wire::load4(buffer, at) as i32),
+            Op::Float => put!(4, f32::from_bits(wire::load4(buffer, at))),
+            Op::Fixed64 => put!(8, i128::from(wire::load8(buffer, at))),
+            Op::Sfixed64 => put!(8, wire::load8(buffer, at) as i64),
+            Op::Double => put!(8, f64::from_bits(wire::load8(buffer, at))),
             Op::Uint64Long | Op::Fixed64Long => {
                 let (value, next) =
                     if op == Op::Uint64Long { varint!(self, at, end) } else { (wire::load8(buffer, at), at + 8) };
-                unchecked::slot(&mut columns.i64s, column).put(row, value as i64);
+                columns.put(field.slot, row, value as i64);
                 if value > i64::MAX as u64 {
                     self.refuse(field, RejectCode::OutOfRange);
                 }
@@ -357,7 +356,7 @@ impl<'a, 'b> Run<'a, 'b> {
             }
             Op::String | Op::Bytes => {
                 let (start, stop) = ok!(self, wire::length(buffer, at, end));
-                if !unchecked::slot(&mut columns.texts, column).put_from(row, buffer, start, stop - start) {
+                if !columns.put_text(field.slot, row, buffer, start, stop - start) {
                     return self.stop(Stop::Irregular);
                 }
                 stop

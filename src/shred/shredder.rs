@@ -39,6 +39,10 @@ pub struct Options {
 const BLOCK_RECORDS: usize = 1024;
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Rows of a batch, or up to a block more: so few that all of its columns stay in the cache until they are encoded, and
+/// that they do not each take pages of their own, which are more than the processor keeps addresses of.
+pub const BATCH_ROWS: usize = 2048;
+
 /// Blocks that are checked record by record after one in which a string was not UTF-8.
 const CAREFUL_BLOCKS: u32 = 16;
 
@@ -54,7 +58,7 @@ pub struct Shredder {
     rows: usize,
     /// Rows that are tombstones, ascending.
     tombstones: Vec<usize>,
-    /// Full batches: their columns would not have taken the next block.
+    /// Full batches: of enough rows, or of columns that would not have taken the next block.
     sealed: Vec<RecordBatch>,
     /// Why a full batch could not be assembled; the next `take` says so.
     failed: Option<ArrowError>,
@@ -137,12 +141,15 @@ impl Shredder {
                 }
             }
             self.block(batch, start..next, &mut rejects);
+            if self.rows >= BATCH_ROWS {
+                self.seal();
+            }
         }
         rejects
     }
 
-    /// The rows since the last call, in order, as batches of the mapping's Arrow schema: one, unless a column came
-    /// near Arrow's limit of 2 GiB; none without rows.
+    /// The rows since the last call, in order, as batches of the mapping's Arrow schema, each of about [`BATCH_ROWS`] or
+    /// less; none without rows.
     ///
     /// Fails only if the mapping's schema breaks a rule of Arrow's that [`new`](Self::new) did not see.
     pub fn take(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {

@@ -6,6 +6,9 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::columns::Text;
+use super::marks::Marks;
+
 /// A readable copy of `N` bytes at `at`, which must lie inside the buffer.
 #[inline(always)]
 pub fn load<const N: usize>(buffer: &[u8], at: usize) -> [u8; N] {
@@ -23,6 +26,80 @@ pub fn slot<T>(slots: &mut [T], index: usize) -> &mut T {
     // SAFETY: `Shredder::block` makes room for the block's rows, `Columns::element` for each element, before either is
     // the interpreter's row. A field's column was made together with the field, by `Plan::compile`.
     unsafe { slots.get_unchecked_mut(index) }
+}
+
+/// Where a column's values and marks are, until room is made anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    values: *mut u8,
+    marks: *mut u8,
+    /// A text's bytes.
+    data: *mut Vec<u8>,
+    /// Rows that there is room for, and bytes of a value: what debug builds check.
+    room: u32,
+    width: u32,
+}
+
+// SAFETY: its pointers lead into the vectors of the `Columns` that it belongs to, which are sent along with it, and which
+// alone follow them, under a mutable borrow of their own.
+unsafe impl Send for Slot {}
+
+// SAFETY: nothing follows its pointers through a shared borrow of the `Columns`.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    pub fn new<T: Copy>(values: &mut Vec<T>, marks: &mut Marks, data: *mut Vec<u8>) -> Slot {
+        let (marks, room) = marks.place();
+        let room = values.len().min(room).min(u32::MAX as usize) as u32;
+        Slot { values: values.as_mut_ptr().cast(), marks, data, room, width: size_of::<T>() as u32 }
+    }
+}
+
+/// The slots of texts. Of the vector, not of a slice: pointers that come from a slice end with the next one that is made.
+pub fn text_slots(texts: &mut Vec<Text>) -> impl Iterator<Item = Slot> {
+    let (first, count) = (texts.as_mut_ptr(), texts.len());
+    (0..count).map(move |index| {
+        // SAFETY: the index is the vector's, and nothing else borrows it.
+        unsafe {
+            let text = first.add(index);
+            Slot::new(&mut (*text).lengths, &mut (*text).present, &raw mut (*text).data)
+        }
+    })
+}
+
+/// Puts a value into a row of a column, over the one that it may have, and marks it.
+#[inline(always)]
+pub fn put<T: Copy>(slots: &mut [Slot], index: usize, row: usize, value: T) {
+    let slot = slot(slots, index);
+    debug_assert!(row < slot.room as usize, "row {row} of {}", slot.room);
+    debug_assert_eq!(size_of::<T>(), slot.width as usize);
+    // SAFETY: `Columns::make_room_in` makes the slots after the vectors have grown, and before the interpreter has a row of
+    // theirs; a field's slot is that of its op's kind, by `Field::value_column`. Vectors are taken from `Columns` when a
+    // batch ends, and room is made before the next one's first row.
+    unsafe {
+        slot.values.cast::<T>().add(row).write(value);
+        slot.marks.add(row).write(1);
+    }
+}
+
+/// Puts `buffer[at..at + length]` into a row of a text, unless it has a value; whether it had none. [`CHUNK`] bytes behind
+/// the value must be readable.
+#[inline(always)]
+pub fn put_text(slots: &mut [Slot], index: usize, row: usize, buffer: &[u8], at: usize, length: usize) -> bool {
+    let slot = slot(slots, index);
+    debug_assert!(row < slot.room as usize, "row {row} of {}", slot.room);
+    debug_assert!(!slot.data.is_null());
+    // SAFETY: as in `put`. The texts themselves stay where they are, as none is added after the plan was compiled.
+    unsafe {
+        let mark = slot.marks.add(row);
+        if mark.read() != 0 {
+            return false;
+        }
+        mark.write(1);
+        slot.values.cast::<i32>().add(row).write(length as i32);
+        append(&mut *slot.data, buffer, at, length);
+    }
+    true
 }
 
 /// What a table of the plan's has at an index.

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{Columns, List, Primitive, Struct, Text};
+use crate::shred::plan::ColumnRef;
 use crate::shred::unchecked::CHUNK;
 
 /// One row of the table below.
@@ -50,19 +51,21 @@ fn write(columns: &mut Columns, row: usize, values: &Row, mut steps: usize) {
         steps = steps.saturating_sub(1);
         steps > 0
     };
-    let put = |text: &mut Text, row: usize, value: &[u8]| {
+    let put = |columns: &mut Columns, text: u32, row: usize, value: &[u8]| {
         let buffer = [value, &[b'!'; CHUNK]].concat();
-        assert!(text.put_from(row, &buffer, 0, value.len()));
-        assert!(!text.put_from(row, &buffer, 0, value.len()), "a row has one value");
+        let slot = columns.slot(ColumnRef::Text(text));
+        assert!(columns.put_text(slot, row, &buffer, 0, value.len()));
+        assert!(!columns.put_text(slot, row, &buffer, 0, value.len()), "a row has one value");
     };
     if let Some(number) = values.number {
-        columns.i64s[0].put(row, !number);
-        columns.i64s[0].put(row, number);
+        let slot = columns.slot(ColumnRef::I64(0));
+        columns.put(slot, row, !number);
+        columns.put(slot, row, number);
     }
     if step()
         && let Some(text) = &values.text
     {
-        put(&mut columns.texts[0], row, text);
+        put(columns, 0, row, text);
     }
     if step() && values.present {
         assert!(columns.touch(0, row) && !columns.touch(0, row));
@@ -74,7 +77,7 @@ fn write(columns: &mut Columns, row: usize, values: &Row, mut steps: usize) {
         let element = columns.element(0, row);
         columns.i32s[0].put(element, *number);
         if let Some(text) = text {
-            put(&mut columns.texts[1], element, text);
+            put(columns, 1, element, text);
         }
         for number in inner {
             let element = columns.element(1, element);

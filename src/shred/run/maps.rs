@@ -1,7 +1,8 @@
 //! Maps: their entries, what an entry without a value holds, and keys that come twice.
 
-use super::{Columns, Primitive, Run, Stop, of_scalar, ok};
+use super::{Columns, Run, Stop, of_scalar, ok};
 use crate::batch::RejectCode;
+use crate::shred::columns::Primitive;
 use crate::shred::plan::{ColumnRef, Default, Field, Node, Op};
 use crate::shred::unchecked;
 use crate::shred::wire::{self, DEPTH_MAX};
