@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use iceberg::table::Table;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, block_in_place};
@@ -14,12 +16,9 @@ use tokio::task::{JoinHandle, block_in_place};
 use super::open::{Opened, Rejects};
 use crate::batch::{RawBatch, StagedFiles};
 use crate::error::{Error, Result};
-use crate::shred::{BATCH_ROWS, Shredder};
+use crate::shred::Shredder;
 use crate::telemetry::metrics::{Share, TopicMetrics};
 use crate::write::{Limits, TableWriter};
-
-/// Rows go to the Parquet encoder as soon as they are a batch, or so many bytes.
-const SHREDDED_BYTES_MAX: usize = 16 << 20;
 
 /// Batches that may wait for a worker: one in hand, one ready.
 const QUEUE_MAX: usize = 2;
@@ -181,17 +180,13 @@ impl State {
         };
         let rows_before = shredder.rows();
         let rejects = block_in_place(|| shredder.append(batch));
-        let full = shredder.rows() >= BATCH_ROWS || shredder.bytes() >= SHREDDED_BYTES_MAX;
         let added = (shredder.rows() - rows_before) as u64;
         self.row_count += added;
         self.metrics.rows.inc_by(added);
         if !rejects.is_empty() {
             self.reject(batch, &rejects).await?;
         }
-        if full {
-            self.encode().await?;
-        }
-        Ok(())
+        self.encode(Shredder::take_full).await
     }
 
     async fn reject(&mut self, batch: &RawBatch, rejects: &[crate::batch::Reject]) -> Result<()> {
@@ -215,16 +210,19 @@ impl State {
         Ok(())
     }
 
-    /// Hands the shredded rows to the Parquet encoder.
-    async fn encode(&mut self) -> Result<()> {
+    /// Hands shredded rows to the Parquet encoder.
+    async fn encode(
+        &mut self,
+        take: impl FnOnce(&mut Shredder) -> std::result::Result<Vec<RecordBatch>, ArrowError>,
+    ) -> Result<()> {
         let Some(shredder) = &mut self.shredder else { return Ok(()) };
-        if shredder.rows() == 0 {
-            return Ok(());
-        }
-        let batches = shredder.take().map_err(|error| {
+        let batches = take(shredder).map_err(|error| {
             Error::halt(format!("rows of table {} do not fit its columns", self.target.table.identifier()))
                 .caused_by(error)
         })?;
+        if batches.is_empty() {
+            return Ok(());
+        }
         let writer = match &mut self.writer {
             Some(writer) => writer,
             empty => {
@@ -243,7 +241,7 @@ impl State {
 
     async fn finish(&mut self) -> Result<Staged> {
         if self.failure.is_none()
-            && let Err(error) = self.encode().await
+            && let Err(error) = self.encode(Shredder::take).await
         {
             self.failure = Some(error);
         }

@@ -37,4 +37,4 @@ pub use settle::settle;
 pub use source::load;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,8 @@ pub mod rebuild;
 mod run;
 mod shredder;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod unchecked;
 mod well_known;
 mod wire;

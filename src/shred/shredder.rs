@@ -39,9 +39,11 @@ pub struct Options {
 const BLOCK_RECORDS: usize = 1024;
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Rows of a batch, or up to a block more: so few that all of its columns stay in the cache until they are encoded, and
-/// that they do not each take pages of their own, which are more than the processor keeps addresses of.
+/// Rows and bytes of a batch, or up to a block more: so few that all of its columns stay in the cache until they are
+/// encoded, that they do not each take pages of their own, which are more than the processor keeps addresses of, and that
+/// the allocator has as much at hand for the next batch.
 pub const BATCH_ROWS: usize = 2048;
+const BATCH_BYTES: usize = 2 << 20;
 
 /// Blocks that are checked record by record after one in which a string was not UTF-8.
 const CAREFUL_BLOCKS: u32 = 16;
@@ -108,9 +110,11 @@ impl Shredder {
     /// for each of its values. A short record can make many: an empty element of a list is two bytes on the wire and a
     /// value in each of the element's columns.
     pub fn bytes(&self) -> usize {
-        let sealed: usize = self.sealed.iter().map(RecordBatch::get_array_memory_size).sum();
-        sealed
-            + self.columns.bytes(&self.plan, self.rows)
+        self.sealed.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() + self.open_bytes()
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.columns.bytes(&self.plan, self.rows)
             + self.kafka.bytes()
             + self.raw.data.len()
             + self.raw.lengths.len() * 4
@@ -141,7 +145,7 @@ impl Shredder {
                 }
             }
             self.block(batch, start..next, &mut rejects);
-            if self.rows >= BATCH_ROWS {
+            if self.rows >= BATCH_ROWS || self.open_bytes() >= BATCH_BYTES {
                 self.seal();
             }
         }
@@ -149,11 +153,16 @@ impl Shredder {
     }
 
     /// The rows since the last call, in order, as batches of the mapping's Arrow schema, each of about [`BATCH_ROWS`] or
-    /// less; none without rows.
+    /// less, or of some megabytes; none without rows.
     ///
     /// Fails only if the mapping's schema breaks a rule of Arrow's that [`new`](Self::new) did not see.
     pub fn take(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {
         self.seal();
+        self.take_full()
+    }
+
+    /// The same, but for rows that are not a batch yet.
+    pub fn take_full(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {
         match self.failed.take() {
             Some(error) => Err(error),
             None => Ok(std::mem::take(&mut self.sealed)),

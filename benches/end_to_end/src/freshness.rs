@@ -1,4 +1,4 @@
-//! How old a record is when its commit is there, at 50 MB/s.
+//! How old a record is when its commit is there, at a rate of so many MB/s.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,6 @@ use serde_json::Value;
 use crate::running::{Daemon, percentile, sorted};
 use crate::{Broker, Log, Options, Project, STYLE, corpus, generate};
 
-const MEGABYTES_PER_SECOND: f64 = 50.0;
 const SECONDS: f64 = 30.0;
 /// Not counted: connections, group, first files.
 const WARM_UP_SECONDS: f64 = 5.0;
@@ -40,7 +39,7 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     while started.elapsed().as_secs_f64() < SECONDS {
         let record = &records[count % RECORDS];
         let partition = count % next.len();
-        let due = Duration::from_secs_f64(bytes as f64 / (MEGABYTES_PER_SECOND * 1e6));
+        let due = Duration::from_secs_f64(bytes as f64 / (options.rate * 1e6));
         match due.checked_sub(started.elapsed()) {
             Some(wait) if wait > Duration::from_millis(1) => drop(producer.poll(wait)),
             Some(_) => {}

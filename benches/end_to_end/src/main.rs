@@ -47,7 +47,7 @@ pub use schema::model;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] MEASUREMENT…
+const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] [--rate MB] MEASUREMENT…
 
 throughput   N messages of corpus.event.Event, then of corpus.flat.Flat: MB/s of Protobuf, wall and per core
 backlog      N messages of corpus.event.Event under each memory_limit of --limits: peak RSS against it
@@ -57,7 +57,7 @@ commits      2,100 commits of a trickle: time of commit 20 against that of commi
 cost         --commits (10,000) of them: time at 10, at 1,000 and at the end; size of metadata
 recovery     kill -9 to the next commit, 25 times
 many         1, 2, 4 daemons on one table: commits, conflicts, what was thrown away
-freshness    50 MB/s for 30 s: how old a record is when its commit is there";
+freshness    --rate (50) MB/s for 30 s: how old a record is when its commit is there";
 
 struct Options {
     calve: PathBuf,
@@ -67,6 +67,7 @@ struct Options {
     limits: Vec<String>,
     rounds: usize,
     commits: usize,
+    rate: f64,
     measurements: Vec<String>,
 }
 
@@ -80,6 +81,7 @@ fn options() -> Result<Options> {
         limits: vec!["256MiB".into(), "1GiB".into()],
         rounds: 3,
         commits: 10_000,
+        rate: 50.0,
         measurements: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -93,6 +95,7 @@ fn options() -> Result<Options> {
             "--limits" => options.limits = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value()?.parse()?,
             "--commits" => options.commits = value()?.parse()?,
+            "--rate" => options.rate = value()?.parse()?,
             "throughput" | "backlog" | "bad" | "fetch" | "commits" | "cost" | "recovery" | "many" | "freshness" => {
                 options.measurements.push(argument)
             }
