@@ -169,14 +169,19 @@ impl Project {
         Daemon { child: command.spawn().unwrap(), log }
     }
 
-    /// The current metadata file of a table: the REST catalog's word, or the last one written.
+    /// The current metadata file of a table: the catalog's word; of Glue's, which is not asked, the last one written. A
+    /// daemon that was killed may have left a file of the same number that is no table's.
     pub fn metadata(&self, table: &str) -> String {
+        let (namespace, name) = table.split_once('.').unwrap();
         if let Some(rest) = &self.rest {
-            let (namespace, name) = table.split_once('.').unwrap();
             let url = format!("{rest}/v1/namespaces/{namespace}/tables/{name}");
             let answer = Command::new("curl").args(["-sf", &url]).output().unwrap();
             let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).expect("the table");
             return answer["metadata-location"].as_str().expect("its location").to_owned();
+        }
+        let database = self.path().join("warehouse/catalog.db");
+        if database.exists() {
+            return engines::run("pointer.py", &[&database.to_string_lossy(), namespace, name]).trim().to_owned();
         }
         let warehouse = self.path().join("warehouse");
         let place = |name: String| warehouse.join(name).join("metadata");
@@ -184,11 +189,10 @@ impl Project {
         let folders = [place(table.replace('.', "/")), place(table.replace('.', ".db/"))];
         let folder = folders.iter().find(|folder| folder.exists()).unwrap_or(&folders[0]);
         let files = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let name = |entry: std::fs::DirEntry| entry.path().to_string_lossy().into_owned();
-        let mut names: Vec<String> =
-            files.map(|entry| name(entry.unwrap())).filter(|name| name.ends_with(".metadata.json")).collect();
-        names.sort();
-        names.pop().expect("a metadata file")
+        let written = |entry: &std::fs::DirEntry| entry.metadata().unwrap().modified().unwrap();
+        let files = files.map(Result::unwrap).filter(|file| file.path().to_string_lossy().ends_with(".metadata.json"));
+        let newest = files.max_by_key(written).expect("a metadata file");
+        newest.path().to_string_lossy().into_owned()
     }
 
     /// `(partition, offset) → how often` in a table, read by an engine that we did not write.
