@@ -40,8 +40,7 @@ const BLOCK_RECORDS: usize = 1024;
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// Rows and bytes of a batch, or up to a block more: so few that all of its columns stay in the cache until they are
-/// encoded, that they do not each take pages of their own, which are more than the processor keeps addresses of, and that
-/// the allocator has as much at hand for the next batch.
+/// encoded. Larger ones take far longer, row by row (`benches/README.md`).
 pub const BATCH_ROWS: usize = 2048;
 const BATCH_BYTES: usize = 2 << 20;
 

@@ -31,5 +31,5 @@ try "moto (Glue)" ./glue.sh python
 try "Azurite (Azure)" start_once azurite
 try "fake-gcs-server (Google)" start_once gcs
 try "MinIO (S3 with STS)" start_once minio
-try "Keycloak (OAuth2)" start_once keycloak
+try "Keycloak (OAuth2)" ./keycloak.sh install
 try "Nessie" ./nessie.sh install
