@@ -58,8 +58,8 @@ pub async fn ensure_table(catalog: &Arc<dyn Catalog>, ident: &TableIdent, wanted
     // Made by somebody else, or by a catalog that cannot make it with a snapshot.
     if wanted.first_snapshot && table.metadata().current_snapshot_id().is_none() {
         let mut committer = Committer::new(catalog.clone(), table, None);
-        // False: somebody else gave it a first snapshot, which serves as well.
         let properties = adopted(&**catalog, committer.table(), &wanted)?;
+        // False: somebody else gave it a first snapshot, which serves as well.
         committer.commit_ledger(Ledger::default(), None, BTreeMap::new(), properties).await?;
         return committer::load(&**catalog, ident).await;
     }

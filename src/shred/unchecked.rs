@@ -44,9 +44,6 @@ pub struct Slot {
 // alone follow them, under a mutable borrow of their own.
 unsafe impl Send for Slot {}
 
-// SAFETY: nothing follows its pointers through a shared borrow of the `Columns`.
-unsafe impl Sync for Slot {}
-
 impl Slot {
     pub fn new<T: Copy>(values: &mut Vec<T>, marks: &mut Marks, data: *mut Vec<u8>) -> Slot {
         let (marks, room) = marks.place();
