@@ -5,7 +5,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What is freed goes back to the system within a tenth of a second, so that `memory_limit` means something: row groups,
 /// pages and columns are large, and freed on other threads than they were made on.
-#[unsafe(export_name = "_rjem_malloc_conf")]
+#[cfg_attr(all(target_os = "linux", target_env = "gnu"), unsafe(export_name = "malloc_conf"))]
+#[cfg_attr(not(all(target_os = "linux", target_env = "gnu")), unsafe(export_name = "_rjem_malloc_conf"))]
 pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:100,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use kafka_protocol::records::Compression;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 
+use crate::firehose::{Arrived, Batch, Firehose};
 use crate::running::{Daemon, percentile, sorted};
 use crate::{Broker, Log, Options, Project, STYLE, corpus, generate};
 
@@ -17,8 +18,8 @@ const SECONDS: f64 = 30.0;
 const WARM_UP_SECONDS: f64 = 5.0;
 /// Different records, over and over.
 const RECORDS: usize = 100_000;
-/// One in so many records is looked at.
-const SAMPLE: u64 = 50;
+/// How long the producer waits for more.
+const LINGER: Duration = Duration::from_millis(20);
 
 pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     let (schema, id) = corpus("corpus.event.Event")?;
@@ -31,53 +32,45 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     let mut daemon = Daemon::start(&project, options)?;
     while daemon.line(Duration::from_secs(30))?.1["message"] != "partitions assigned" {}
 
-    let producer = broker.producer(&options.codec)?;
-    // By partition: of one in SAMPLE records, its offset and when it was handed to the producer.
-    let mut sent_at: Vec<Vec<(u64, SystemTime)>> = vec![Vec::new(); options.partitions as usize];
-    let mut next = vec![0_u64; options.partitions as usize];
-    let (started, mut bytes, mut late, mut count) = (Instant::now(), 0, Duration::ZERO, 0_usize);
-    while started.elapsed().as_secs_f64() < SECONDS {
-        let record = &records[count % RECORDS];
-        let partition = count % next.len();
-        let due = Duration::from_secs_f64(bytes as f64 / (options.rate * 1e6));
-        match due.checked_sub(started.elapsed()) {
-            Some(wait) if wait > Duration::from_millis(1) => drop(producer.poll(wait)),
-            Some(_) => {}
-            None => late = late.max(started.elapsed() - due),
+    // As a producer makes them that waits LINGER for more.
+    let of_one = (options.rate * 1e6 / options.partitions as f64 * LINGER.as_secs_f64()) as usize;
+    let mut batches = Vec::new();
+    let mut records = records.iter().peekable();
+    while records.peek().is_some() {
+        let (mut values, mut left) = (Vec::new(), of_one);
+        while let Some(record) = records.next_if(|record| record.len() <= left) {
+            left -= record.len();
+            values.push(record.clone());
         }
-        let mut outgoing = BaseRecord::<(), _>::to(&topic).partition(partition as i32).payload(record);
-        while let Err((error, back)) = producer.send(outgoing) {
-            ensure!(error.rdkafka_error_code().is_some(), "producing failed: {error}");
-            producer.poll(Duration::from_millis(1));
-            outgoing = back;
-        }
-        if next[partition].is_multiple_of(SAMPLE) {
-            sent_at[partition].push((next[partition], SystemTime::now()));
-        }
-        next[partition] += 1;
-        count += 1;
-        bytes += record.len();
-        if count.is_multiple_of(2000) {
-            producer.poll(Duration::ZERO);
-        }
+        ensure!(!values.is_empty(), "--rate is too small");
+        batches.push(Batch::new(&values, compression(&options.codec)?)?);
     }
-    producer.flush(Duration::from_secs(30))?;
+    let mut firehose = Firehose::connect(&broker.address, &topic)?;
+    let (started, mut bytes, mut late) = (Instant::now(), 0, Duration::ZERO);
+    for (number, batch) in (0..options.partitions).cycle().zip(batches.iter().cycle()) {
+        if started.elapsed().as_secs_f64() >= SECONDS {
+            break;
+        }
+        bytes += batch.bytes;
+        let due = started + Duration::from_secs_f64(bytes as f64 / (options.rate * 1e6));
+        late = late.max(firehose.send(number, batch, due)?);
+    }
+    let arrived = firehose.end()?;
     std::thread::sleep(Duration::from_secs(5));
     daemon.stop()?;
 
     let commits = commits(&project, &topic)?;
     let mut ages = Vec::new();
     let counted_from = SystemTime::now() - started.elapsed() + Duration::from_secs_f64(WARM_UP_SECONDS);
-    for (partition, samples) in sent_at.iter().enumerate() {
-        for (offset, sent) in samples.iter().filter(|(_, sent)| *sent > counted_from) {
-            let there = commits.iter().find(|(_, next)| next.get(partition).is_some_and(|next| *next > *offset as i64));
-            let (there, _) = there.with_context(|| format!("offset {offset} of partition {partition} is not there"))?;
-            ages.push(there.duration_since(*sent).unwrap_or_default().as_secs_f64());
-        }
+    for Arrived { partition, next: end, due } in arrived.iter().filter(|arrived| arrived.due > counted_from) {
+        let there = commits.iter().find(|(_, next)| next.get(*partition as usize).is_some_and(|next| next >= end));
+        let (there, _) = there.with_context(|| format!("offset {end} of partition {partition} is not there"))?;
+        // Of the batch's first record, which waited for the others.
+        ages.push((there.duration_since(*due).unwrap_or_default() + LINGER).as_secs_f64());
     }
     let ages = sorted(ages);
     println!(
-        "freshness at {:.1} MB/s (producer at most {:.2} s behind), {} commits, commit_interval 0.5 s, {} records: p50 \
+        "freshness at {:.1} MB/s (producer at most {:.2} s behind), {} commits, commit_interval 0.5 s, {} batches: p50 \
          {:.2} s, p99 {:.2} s, oldest {:.2} s",
         bytes as f64 / 1e6 / SECONDS,
         late.as_secs_f64(),
@@ -88,6 +81,17 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
         ages[ages.len() - 1]
     );
     Ok(())
+}
+
+fn compression(codec: &str) -> Result<Compression> {
+    Ok(match codec {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
+        other => bail!("--codec {other} is not known"),
+    })
 }
 
 /// Each commit in order: when it was there (its metadata file), and the ledger's next offsets by partition.

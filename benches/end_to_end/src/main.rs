@@ -15,6 +15,7 @@ mod cost;
 #[path = "../../../src/error.rs"]
 mod error;
 mod fetch;
+mod firehose;
 mod freshness;
 #[path = "../../../tests/corpus/generate.rs"]
 mod generate;
@@ -45,7 +46,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 pub use schema::model;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// As in the daemon.
+#[cfg_attr(all(target_os = "linux", target_env = "gnu"), unsafe(export_name = "malloc_conf"))]
+#[cfg_attr(not(all(target_os = "linux", target_env = "gnu")), unsafe(export_name = "_rjem_malloc_conf"))]
+pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:100,muzzy_decay_ms:0\0";
 
 const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] [--rate MB] MEASUREMENT…
 
