@@ -14,10 +14,11 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::columns::{Columns, List, Primitive, Text, replace_with_room};
+use super::columns::{Columns, List, Primitive, replace_with_room};
 use super::enums::Enumeration;
 use super::marks::pack;
 use super::plan::{ColumnRef, Output, Plan};
+use super::text::Text;
 use super::well_known::NO_DATE;
 
 impl<T: Copy + Default + ArrowNativeType> Primitive<T> {
@@ -55,7 +56,7 @@ impl Text {
         parent: Option<&NullBuffer>,
         data_type: &DataType,
     ) -> Result<ArrayRef, ArrowError> {
-        let nulls = self.present.take_nulls(rows, self.nullable, parent);
+        let nulls = self.lengths.nulls(rows, self.nullable, parent);
         let (starts, data) = self.take_parts(rows);
         let (offsets, data) = (offsets(starts), Buffer::from_vec(data));
         if self.utf8 {

@@ -5,12 +5,13 @@
 //!
 //! A value is written where its row is, into room that was made and zeroed beforehand. A row without a value therefore
 //! costs nothing: its zero, its empty string, or its empty list stands there already. Strings and lists are kept as
-//! lengths until the end for the same reason. What the wire had a value for is in [`Marks`] beside the values, and cutting
-//! a column back zeroes whatever a record that failed has left behind.
+//! lengths until the end for the same reason. What the wire had a value for is in [`Marks`] beside the values (of a string
+//! in its length), and cutting a column back zeroes whatever a record that failed has left behind.
 
 use super::json;
 use super::marks::Marks;
 use super::plan::{ColumnRef, Plan};
+use super::text::Text;
 use super::unchecked;
 
 /// Takes a vector and leaves an empty one with room for as much and a bit more: the next batch is most likely like the
@@ -102,97 +103,6 @@ impl<T: Copy + Default> Primitive<T> {
     }
 }
 
-/// Strings or bytes.
-#[derive(Debug)]
-pub struct Text {
-    /// Of each row's value.
-    pub lengths: Vec<i32>,
-    /// All values, in the order of rows.
-    pub data: Vec<u8>,
-    pub present: Marks,
-    /// As in [`Primitive`].
-    pub nullable: bool,
-    pub utf8: bool,
-    /// Bytes that a byte of a record becomes at most.
-    pub expansion: usize,
-    pub space: u32,
-    /// Rows and bytes up to here are known to be UTF-8.
-    checked: (usize, usize),
-}
-
-impl Text {
-    pub fn new(space: u32, nullable: bool, utf8: bool) -> Self {
-        let (lengths, data, present) = (Vec::new(), Vec::new(), Marks::default());
-        Text { lengths, data, present, nullable, utf8, expansion: 1, space, checked: (0, 0) }
-    }
-
-    pub fn make_room(&mut self, rows: usize) {
-        make_room(&mut self.lengths, rows);
-        self.present.make_room(rows);
-    }
-
-    /// Makes what `data` holds from `start` on the value of a row that has none.
-    pub fn finish(&mut self, row: usize, start: usize) {
-        self.present.set(row);
-        self.lengths[row] = (self.data.len() - start) as i32;
-    }
-
-    /// Puts a value into a row behind all others; makes the room.
-    pub fn push(&mut self, row: usize, value: &[u8]) {
-        if row >= self.lengths.len() {
-            self.make_room((row + 1).next_multiple_of(64));
-        }
-        self.present.set(row);
-        self.lengths[row] = value.len() as i32;
-        self.data.extend_from_slice(value);
-    }
-
-    /// The values of the last of `used` rows, from `first` on.
-    pub fn last_values(&self, first: usize, used: usize) -> impl Iterator<Item = &[u8]> {
-        let mut start = self.data.len() - sum(&self.lengths, first, used);
-        self.lengths[first..used].iter().map(move |length| {
-            let value = &self.data[start..start + *length as usize];
-            start += *length as usize;
-            value
-        })
-    }
-
-    /// Cuts back to `rows` of `used` rows.
-    pub fn truncate(&mut self, rows: usize, used: usize) {
-        self.data.truncate(self.data.len() - sum(&self.lengths, rows, used));
-        zero(&mut self.lengths, rows, used);
-        self.present.truncate(rows, used);
-        self.checked = (self.checked.0.min(rows), self.checked.1.min(self.data.len()));
-    }
-
-    /// Offsets (one more than rows) and bytes of `rows` rows; starts anew.
-    pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>) {
-        self.checked = (0, 0);
-        self.lengths.truncate(rows);
-        (starts(replace_with_room(&mut self.lengths), rows, self.data.len()), replace_with_room(&mut self.data))
-    }
-
-    /// Whether every value of `rows` rows since the last check is UTF-8; only then is the check remembered.
-    fn check_utf8(&mut self, rows: usize) -> bool {
-        let (from, mut start) = self.checked;
-        let bytes = &self.data[start..];
-        if !bytes.is_ascii() {
-            if simdutf8::basic::from_utf8(bytes).is_err() {
-                return false;
-            }
-            // All together may be UTF-8 while one value ends, and the next starts, inside a character.
-            for length in &self.lengths[from..rows] {
-                if self.data.get(start).is_some_and(|byte| byte & 0xc0 == 0x80) {
-                    return false;
-                }
-                start += *length as usize;
-            }
-        }
-        self.checked = (rows, self.data.len());
-        true
-    }
-}
-
 /// A struct: where it is present.
 #[derive(Debug)]
 pub struct Struct {
@@ -244,7 +154,8 @@ impl List {
 /// Which member of a oneof the current row has.
 #[derive(Clone, Copy, Debug)]
 pub struct Oneof {
-    pub touched: usize,
+    /// The last row that has a member; [`Oneof::NO_ROW`] if there is none.
+    pub row: usize,
     pub member: u32,
     pub space: u32,
     /// Column of [`Columns::i32s`] for the member's number; [`Oneof::NO_CASE`] if there is none.
@@ -253,9 +164,10 @@ pub struct Oneof {
 
 impl Oneof {
     pub const NO_CASE: u32 = u32::MAX;
+    pub const NO_ROW: usize = usize::MAX;
 
     pub fn new(space: u32) -> Self {
-        Oneof { touched: 0, member: 0, space, case: Oneof::NO_CASE }
+        Oneof { row: Oneof::NO_ROW, member: 0, space, case: Oneof::NO_CASE }
     }
 }
 
@@ -367,7 +279,7 @@ impl Columns {
             ColumnRef::I128(index) => self.i128s[index as usize].present.get(row),
             ColumnRef::F32(index) => self.f32s[index as usize].present.get(row),
             ColumnRef::F64(index) => self.f64s[index as usize].present.get(row),
-            ColumnRef::Text(index) => self.texts[index as usize].present.get(row),
+            ColumnRef::Text(index) => self.texts[index as usize].lengths.has(row),
             ColumnRef::Struct(index) => self.structs[index as usize].present.get(row),
             ColumnRef::List(index) => self.has_elements(index as usize, row),
         }
@@ -398,13 +310,15 @@ impl Columns {
             column.present.truncate(kept, used);
         }
         for oneof in &mut self.oneofs {
-            oneof.touched = oneof.touched.min(spaces[oneof.space as usize].0);
+            if oneof.row >= spaces[oneof.space as usize].0 {
+                oneof.row = Oneof::NO_ROW;
+            }
         }
     }
 
-    /// Forgets which rows were touched, once all columns were taken.
+    /// Forgets which rows had members, once all columns were taken.
     pub fn restart(&mut self) {
-        self.oneofs.iter_mut().for_each(|oneof| oneof.touched = 0);
+        self.oneofs.iter_mut().for_each(|oneof| oneof.row = Oneof::NO_ROW);
     }
 
     /// Checks the strings of the table's `rows` rows since the last check; the first column that holds one that is not
@@ -412,7 +326,7 @@ impl Columns {
     pub fn check_utf8(&mut self, rows: usize) -> Result<(), u32> {
         let lists = &self.lists;
         for (index, text) in self.texts.iter_mut().enumerate() {
-            if text.utf8 && text.checked.1 < text.data.len() {
+            if text.is_unchecked() {
                 let rows = if text.space == 0 { rows } else { lists[text.space as usize - 1].elements };
                 if !text.check_utf8(rows) {
                     return Err(index as u32);
@@ -443,7 +357,7 @@ impl Columns {
             columns.iter().map(|column| rows(column.space) * size_of::<T>() + column.present.bytes()).sum()
         }
         let rows = |space: u32| self.rows_of(space, rows);
-        let texts = self.texts.iter().map(|text| text.data.len() + 4 * rows(text.space) + text.present.bytes());
+        let texts = self.texts.iter().map(|text| text.data.len() + 4 * rows(text.space) + text.lengths.mark_bytes());
         let lists = self.lists.iter().map(|list| 4 * rows(list.space));
         let names = plan.enum_columns.iter().map(|(column, enumeration)| {
             rows(self.i32s[*column as usize].space) * plan.enums[*enumeration as usize].name_bytes_max

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
-use super::columns::{Columns, List, Oneof, Primitive, Struct, Text};
+use super::columns::{Columns, List, Oneof, Primitive, Struct};
 use super::enums::Enumeration;
 use super::json;
 use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root, Step};
+use super::text::Text;
 use super::wire;
 use crate::schema::mapping::{Column, Leaf, Mapping, Shape, Unit};
 use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, MessageId, Pool, Presence};

@@ -11,9 +11,10 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Fields, Int32Type, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::columns::{List, Primitive, Text, replace_with_room};
+use super::columns::{List, Primitive, replace_with_room};
 use super::constant::Constant;
 use super::plan::Error;
+use super::text::Text;
 use crate::batch::{RawBatch, RawRecord, TimestampType};
 
 /// Kafka's own limit.
@@ -286,7 +287,7 @@ impl KafkaColumns {
 
     fn keys(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         let data_type = self.fields[5].data_type();
-        if self.key.present.is_unused() {
+        if self.key.lengths.is_unused() {
             return self.constants.no_key.rows((), rows, |rows| Ok(new_null_array(data_type, rows)));
         }
         self.key.take(rows, None, data_type)

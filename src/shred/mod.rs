@@ -28,6 +28,7 @@ mod shredder;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod text;
 mod unchecked;
 mod well_known;
 mod wire;

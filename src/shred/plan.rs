@@ -183,7 +183,8 @@ pub enum Step {
     Repeated,
     Packed,
     Map,
-    /// A message that is one value of a column.
+    Timestamp,
+    /// Another message that is one value of a column.
     Leaf,
     /// One value of a rarer op.
     Other,
@@ -212,6 +213,7 @@ impl Step {
             (Op::Repeated, _) => Step::Repeated,
             (Op::Packed, _) => Step::Packed,
             (Op::Map, _) => Step::Map,
+            (Op::Timestamp, _) => Step::Timestamp,
             (op, _) if op.is_leaf_message() => Step::Leaf,
             _ => Step::Other,
         }

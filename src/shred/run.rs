@@ -17,7 +17,7 @@ mod packed;
 
 use super::columns::Columns;
 use super::plan::{Field, NONE, Node, Op, Plan, Root, Step};
-use super::unchecked::{self, Place};
+use super::unchecked::{self, Place, Stack};
 use super::wire::{self, DEPTH_MAX};
 use crate::batch::RejectCode;
 use groups::Group;
@@ -40,8 +40,8 @@ pub struct Refusal {
 }
 
 /// A message that is left for one inside of it, and goes on behind that.
-#[derive(Debug)]
-pub struct Frame<'a> {
+#[derive(Clone, Copy)]
+struct Frame<'a> {
     node: &'a Node,
     /// The field that most likely comes next.
     expected: Place<'a, Field>,
@@ -58,8 +58,6 @@ pub struct Run<'a, 'b> {
     columns: &'b mut Columns,
     /// The record and [`wire::PADDING`] more bytes.
     buffer: &'b [u8],
-    /// Messages around the one that is read.
-    frames: &'b mut Vec<Frame<'a>>,
     /// The columns do not hold all that the record says.
     pub raw: bool,
     pub refusal: Option<Refusal>,
@@ -111,9 +109,8 @@ use of_scalar;
 
 impl<'a, 'b> Run<'a, 'b> {
     #[inline(always)]
-    pub fn new(plan: &'a Plan, columns: &'b mut Columns, frames: &'b mut Vec<Frame<'a>>, buffer: &'b [u8]) -> Self {
-        frames.clear();
-        Run { plan, columns, buffer, frames, raw: false, refusal: None, stop: None, group: Group::NONE }
+    pub fn new(plan: &'a Plan, columns: &'b mut Columns, buffer: &'b [u8]) -> Self {
+        Run { plan, columns, buffer, raw: false, refusal: None, stop: None, group: Group::NONE }
     }
 
     /// Puts the message `buffer[at..end]` into the table's row `row`.
@@ -148,13 +145,15 @@ impl<'a, 'b> Run<'a, 'b> {
     fn message(&mut self, node: u32, mut at: usize, mut end: usize, mut row: usize, mut depth: u32) -> Option<()> {
         let plan = self.plan;
         let buffer = self.buffer;
-        let outermost = self.frames.len();
+        // By depth: the messages around the one that is read, the first of which is this function's own.
+        let mut frames = Stack::<Frame<'a>, { DEPTH_MAX as usize }>::new();
+        let outermost = depth;
         let mut node = unchecked::get(&plan.nodes, node as usize);
         let mut expected = Place::new(&node.fields, 0);
         // Leaves the message for one inside of it.
         macro_rules! enter {
             ($field:ident, $start:ident, $stop:ident, $row:ident, $after:expr) => {{
-                self.frames.push(Frame { node, expected: $after, end, row });
+                frames.put(depth as usize, Frame { node, expected: $after, end, row });
                 node = unchecked::get(&plan.nodes, $field.node as usize);
                 expected = Place::new(&node.fields, 0);
                 (at, end, row, depth) = ($start, $stop, $row, depth + 1);
@@ -196,7 +195,7 @@ impl<'a, 'b> Run<'a, 'b> {
                     Step::Fixed64 => self.scalar(field, Op::Fixed64, at, end, row)?,
                     Step::Sfixed64 => self.scalar(field, Op::Sfixed64, at, end, row)?,
                     Step::Double => self.scalar(field, Op::Double, at, end, row)?,
-                    Step::Text => self.scalar(field, Op::String, at, end, row)?,
+                    Step::Text => self.text(field, at, end, row)?,
                     Step::Message => {
                         let (start, stop) = ok!(self, self.length(at, end, depth));
                         if !self.columns.touch(field.column as usize, row) {
@@ -217,11 +216,12 @@ impl<'a, 'b> Run<'a, 'b> {
                         // Most likely another element comes next.
                         enter!(field, start, stop, element, expected);
                     }
-                    Step::Repeated | Step::Packed | Step::Map | Step::Leaf | Step::Other => {
+                    Step::Repeated | Step::Packed | Step::Map | Step::Timestamp | Step::Leaf | Step::Other => {
                         at = match field.step {
                             Step::Repeated => self.repeated(field, at, end, row, depth)?,
                             Step::Packed => self.packed(field, at, end, row)?,
                             Step::Map => self.map(field, at, end, row, depth)?,
+                            Step::Timestamp => self.timestamp(field, at, end, row, depth)?,
                             Step::Leaf => self.leaf(field, field.op, at, end, row, depth)?,
                             _ => self.other(field, at, end, row, depth)?,
                         };
@@ -231,18 +231,17 @@ impl<'a, 'b> Run<'a, 'b> {
                 };
                 expected = expected.next();
             }
-            if at > end && at != CLOSED {
+            if at != end && at != CLOSED {
                 return self.stop(Stop::Malformed(RejectCode::Truncated));
             }
             if !node.required.is_empty() {
                 self.check_required(node, row);
             }
-            if self.frames.len() == outermost {
+            if depth == outermost {
                 return Some(());
             }
-            let frame = self.frames.pop()?;
-            (node, expected, end, row) = (frame.node, frame.expected, frame.end, frame.row);
             depth -= 1;
+            Frame { node, expected, end, row } = frames.get(depth as usize);
         }
     }
 
@@ -354,15 +353,35 @@ impl<'a, 'b> Run<'a, 'b> {
                 }
                 next
             }
-            Op::String | Op::Bytes => {
-                let (start, stop) = ok!(self, wire::length(buffer, at, end));
-                if !columns.put_text(field.slot, row, buffer, start, stop - start) {
-                    return self.stop(Stop::Irregular);
-                }
-                stop
-            }
+            Op::String | Op::Bytes => return self.text(field, at, end, row),
             _ => return self.stop(Stop::Irregular),
         })
+    }
+
+    /// A string or bytes, which mostly are short; the position behind it.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn text(&mut self, field: &Field, at: usize, end: usize, row: usize) -> Option<usize> {
+        let length = wire::load8(self.buffer, at) as usize & 0xff;
+        if length >= 0x80 {
+            return self.long_text(field, at, end, row);
+        }
+        let stop = at + 1 + length;
+        if stop > end {
+            return self.stop(Stop::Malformed(RejectCode::Truncated));
+        }
+        if !self.columns.put_text(field.slot, row, self.buffer, at + 1, length) {
+            return self.stop(Stop::Irregular);
+        }
+        Some(stop)
+    }
+
+    #[inline(never)]
+    fn long_text(&mut self, field: &Field, at: usize, end: usize, row: usize) -> Option<usize> {
+        let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
+        if !self.columns.put_text(field.slot, row, self.buffer, start, stop - start) {
+            return self.stop(Stop::Irregular);
+        }
+        Some(stop)
     }
 }
 

@@ -8,14 +8,15 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::columns::{Columns, Text};
+use super::columns::Columns;
 use super::frame::{Framed, Framing, Misframed, Unframe};
 use super::kafka::KafkaColumns;
 use super::normalize::{Fault, normalize};
 use super::plan::{Error, Plan};
-use super::run::{Frame, Refusal, Run, Stop};
+use super::run::{Refusal, Run, Stop};
+use super::text::Text;
 use super::unchecked;
-use super::wire::{DEPTH_MAX, PADDING};
+use super::wire::PADDING;
 use crate::batch::{RawBatch, RawRecord, Reject, RejectCode};
 use crate::schema::mapping::Mapping;
 
@@ -188,7 +189,6 @@ impl Shredder {
     fn block(&mut self, batch: &RawBatch, records: Range<usize>, rejects: &mut Vec<Reject>) {
         let (rows, rejected) = (self.rows, rejects.len());
         let plan = self.plan.clone();
-        let mut frames = Vec::with_capacity(DEPTH_MAX as usize);
         self.columns.make_room(rows + records.len());
         if self.careful == 0 {
             // Records that became rows, one behind the other.
@@ -196,9 +196,9 @@ impl Shredder {
             let mut next = first;
             while next < records.end {
                 let tried;
-                (next, tried) = self.plain_rows(&plan, &mut frames, batch, next..records.end);
+                (next, tried) = self.plain_rows(&plan, batch, next..records.end);
                 if next < records.end {
-                    if !self.record(&plan, &mut frames, batch, next, tried, rejects) {
+                    if !self.record(&plan, batch, next, tried, rejects) {
                         self.kafka.append(batch, first..next);
                         first = next + 1;
                     }
@@ -218,7 +218,7 @@ impl Shredder {
         }
         for index in records {
             let rows = self.rows;
-            if !self.record(&plan, &mut frames, batch, index, false, rejects) {
+            if !self.record(&plan, batch, index, false, rejects) {
                 continue;
             }
             self.kafka.append(batch, index..index + 1);
@@ -250,14 +250,8 @@ impl Shredder {
 
     /// Puts records into rows, but for where they come from, as long as they are messages that the interpreter takes as
     /// they stand. The first that is not, and whether that was tried.
-    fn plain_rows<'a>(
-        &mut self,
-        plan: &'a Plan,
-        frames: &mut Vec<Frame<'a>>,
-        batch: &RawBatch,
-        records: Range<usize>,
-    ) -> (usize, bool) {
-        let mut run = Run::new(plan, &mut self.columns, frames, &batch.arena);
+    fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>) -> (usize, bool) {
+        let mut run = Run::new(plan, &mut self.columns, &batch.arena);
         for index in records.clone() {
             let Some(value) = batch.records[index].value else { return (index, false) };
             let (start, end) = (value.start as usize, value.end as usize);
@@ -277,15 +271,7 @@ impl Shredder {
 
     /// Puts a record into the next row, but for where it comes from; false if it is none. `tried` says that the
     /// interpreter has refused it.
-    fn record<'a>(
-        &mut self,
-        plan: &'a Plan,
-        frames: &mut Vec<Frame<'a>>,
-        batch: &RawBatch,
-        index: usize,
-        tried: bool,
-        rejects: &mut Vec<Reject>,
-    ) -> bool {
+    fn record(&mut self, plan: &Plan, batch: &RawBatch, index: usize, tried: bool, rejects: &mut Vec<Reject>) -> bool {
         let record = &batch.records[index];
         let Some(value) = record.value else {
             let row = self.tombstones_are == Tombstones::Row;
@@ -316,9 +302,9 @@ impl Shredder {
             },
         };
         let shredded = if tried {
-            self.shred_plain_form(plan, frames, buffer, framed.start, framed.end)
+            self.shred_plain_form(plan, buffer, framed.start, framed.end)
         } else {
-            self.shred(plan, frames, buffer, framed.start, framed.end)
+            self.shred(plan, buffer, framed.start, framed.end)
         };
         match shredded {
             Ok(raw) => {
@@ -349,35 +335,21 @@ impl Shredder {
     }
 
     /// Puts the message in `buffer[start..end]` into the next row; whether the row needs `_raw`.
-    fn shred<'a>(
-        &mut self,
-        plan: &'a Plan,
-        frames: &mut Vec<Frame<'a>>,
-        buffer: &[u8],
-        start: usize,
-        end: usize,
-    ) -> Result<bool, Fault> {
-        let mut run = Run::new(plan, &mut self.columns, frames, buffer);
+    fn shred(&mut self, plan: &Plan, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
+        let mut run = Run::new(plan, &mut self.columns, buffer);
         match (run.record(start, end, self.rows), run.refusal) {
             (Ok(()), None) => Ok(run.raw),
             // What is refused may be a value that another one has overwritten.
-            _ => self.shred_plain_form(plan, frames, buffer, start, end),
+            _ => self.shred_plain_form(plan, buffer, start, end),
         }
     }
 
     /// The same for a message that the interpreter does not take as it stands.
     #[inline(never)]
-    fn shred_plain_form<'a>(
-        &mut self,
-        plan: &'a Plan,
-        frames: &mut Vec<Frame<'a>>,
-        buffer: &[u8],
-        start: usize,
-        end: usize,
-    ) -> Result<bool, Fault> {
+    fn shred_plain_form(&mut self, plan: &Plan, buffer: &[u8], start: usize, end: usize) -> Result<bool, Fault> {
         self.columns.truncate(self.rows, self.rows + 1);
         let plain = normalize(plan, buffer, start, end)?;
-        let mut run = Run::new(plan, &mut self.columns, frames, &plain.buffer);
+        let mut run = Run::new(plan, &mut self.columns, &plain.buffer);
         let fault = match (run.record(0, plain.end, self.rows), run.refusal) {
             (Ok(()), None) => return Ok(run.raw || plain.raw),
             (Ok(()), Some(refusal)) => self.fault(refusal),

@@ -9,7 +9,7 @@ impl<T: Copy + Default> Primitive<T> {
     /// Where its values are; `unmarked` takes the marks that nobody asks for.
     fn slot(&mut self, unmarked: &mut Marks) -> unchecked::Slot {
         let marks = if self.marked { &mut self.present } else { unmarked };
-        unchecked::Slot::new(&mut self.values, marks, std::ptr::null_mut())
+        unchecked::Slot::new(&mut self.values, marks)
     }
 }
 

@@ -4,10 +4,12 @@
 //! format and this module run under Miri (`just miri`).
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::columns::Text;
 use super::marks::Marks;
+use super::text::{Lengths, Text};
 
 /// A readable copy of `N` bytes at `at`, which must lie inside the buffer.
 #[inline(always)]
@@ -31,7 +33,9 @@ pub fn slot<T>(slots: &mut [T], index: usize) -> &mut T {
 /// Where a column's values and marks are, until room is made anew.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
+    /// Of a text, its lengths.
     values: *mut u8,
+    /// Of a text, none.
     marks: *mut u8,
     /// A text's bytes.
     data: *mut Vec<u8>,
@@ -45,10 +49,15 @@ pub struct Slot {
 unsafe impl Send for Slot {}
 
 impl Slot {
-    pub fn new<T: Copy>(values: &mut Vec<T>, marks: &mut Marks, data: *mut Vec<u8>) -> Slot {
+    pub fn new<T: Copy>(values: &mut Vec<T>, marks: &mut Marks) -> Slot {
         let (marks, room) = marks.place();
         let room = values.len().min(room).min(u32::MAX as usize) as u32;
-        Slot { values: values.as_mut_ptr().cast(), marks, data, room, width: size_of::<T>() as u32 }
+        Slot { values: values.as_mut_ptr().cast(), marks, data: null_mut(), room, width: size_of::<T>() as u32 }
+    }
+
+    fn of_text(lengths: &mut Vec<i32>, data: *mut Vec<u8>) -> Slot {
+        let room = lengths.len().min(u32::MAX as usize) as u32;
+        Slot { values: lengths.as_mut_ptr().cast(), marks: null_mut(), data, room, width: 0 }
     }
 }
 
@@ -59,7 +68,7 @@ pub fn text_slots(texts: &mut Vec<Text>) -> impl Iterator<Item = Slot> {
         // SAFETY: the index is the vector's, and nothing else borrows it.
         unsafe {
             let text = first.add(index);
-            Slot::new(&mut (*text).lengths, &mut (*text).present, &raw mut (*text).data)
+            Slot::of_text((*text).lengths.rows(), &raw mut (*text).data)
         }
     })
 }
@@ -88,12 +97,11 @@ pub fn put_text(slots: &mut [Slot], index: usize, row: usize, buffer: &[u8], at:
     debug_assert!(!slot.data.is_null());
     // SAFETY: as in `put`. The texts themselves stay where they are, as none is added after the plan was compiled.
     unsafe {
-        let mark = slot.marks.add(row);
-        if mark.read() != 0 {
+        let place = slot.values.cast::<i32>().add(row);
+        if place.read() != 0 {
             return false;
         }
-        mark.write(1);
-        slot.values.cast::<i32>().add(row).write(length as i32);
+        place.write(Lengths::marked(length));
         append(&mut *slot.data, buffer, at, length);
     }
     true
@@ -146,6 +154,43 @@ impl<'a, T> Place<'a, T> {
         // SAFETY: the interpreter steps on only from fields that it has just read by their first encoding. All of these
         // stand before their node's end, which matches no tag.
         Place { at: unsafe { self.at.add(1) }, table: PhantomData }
+    }
+}
+
+/// A stack whose user knows where its top is.
+pub struct Stack<T, const N: usize> {
+    places: [MaybeUninit<T>; N],
+    /// A bit for each place that was put.
+    #[cfg(debug_assertions)]
+    put: u128,
+}
+
+impl<T: Copy, const N: usize> Stack<T, N> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Stack {
+            places: [const { MaybeUninit::uninit() }; N],
+            #[cfg(debug_assertions)]
+            put: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub fn put(&mut self, place: usize, value: T) {
+        self.places[place] = MaybeUninit::new(value);
+        #[cfg(debug_assertions)]
+        {
+            self.put |= 1 << place;
+        }
+    }
+
+    /// What was put there last.
+    #[inline(always)]
+    pub fn get(&self, place: usize) -> T {
+        #[cfg(debug_assertions)]
+        assert!(self.put & 1 << place != 0, "nothing was put at {place}");
+        // SAFETY: the interpreter goes back to a depth only from one more, which it came to by putting a frame there.
+        unsafe { self.places.get_unchecked(place).assume_init() }
     }
 }
 
@@ -209,16 +254,16 @@ pub fn append(data: &mut Vec<u8>, buffer: &[u8], at: usize, length: usize) {
     unsafe {
         let from = buffer.as_ptr().add(at);
         let to = data.as_mut_ptr().add(data.len());
-        if length <= CHUNKED_MAX {
-            // A copy of known size is a few instructions; most values need but one.
-            to.cast::<[u8; CHUNK]>().write(from.cast::<[u8; CHUNK]>().read());
+        // A copy of known size is a few instructions; most values need but one.
+        to.cast::<[u8; CHUNK]>().write(from.cast::<[u8; CHUNK]>().read());
+        if length > CHUNKED_MAX {
+            from.copy_to_nonoverlapping(to, length);
+        } else {
             let mut done = CHUNK;
             while done < length {
                 to.add(done).cast::<[u8; CHUNK]>().write(from.add(done).cast::<[u8; CHUNK]>().read());
                 done += CHUNK;
             }
-        } else {
-            from.copy_to_nonoverlapping(to, length);
         }
         data.set_len(data.len() + length);
     }

@@ -109,29 +109,26 @@ pub fn tag(buffer: &[u8], at: usize, end: usize) -> Result<(u32, usize), RejectC
 #[inline(always)]
 pub fn length(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
     let byte = load8(buffer, at) & 0xff;
-    if byte >= 0x80 {
-        return length_of_bytes(buffer, at, end);
-    }
-    let (start, stop) = (at + 1, at + 1 + byte as usize);
-    if stop <= end { Ok((start, stop)) } else { Err(RejectCode::Truncated) }
+    let (start, stop) = if byte < 0x80 { (at + 1, at + 1 + byte as usize) } else { long_length(buffer, at) };
+    if stop <= end { Ok((start, stop)) } else { Err(length_fault(buffer, at, end)) }
 }
 
-/// A length of several bytes.
+/// The same for a length of several bytes; one that is none ends past all ends.
 #[inline(never)]
-fn length_of_bytes(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
-    let Some((length, start)) = varint(buffer, at) else { return Err(varint_fault(at, end)) };
-    if start <= end && length <= (end - start) as u64 {
-        Ok((start, start + length as usize))
-    } else {
-        Err(length_fault(length, start, end))
-    }
+fn long_length(buffer: &[u8], at: usize) -> (usize, usize) {
+    let Some((length, start)) = varint(buffer, at) else { return (at, usize::MAX) };
+    (start, start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
 #[cold]
 #[inline(never)]
-fn length_fault(length: u64, start: usize, end: usize) -> RejectCode {
-    // upb refuses i32::MAX itself too.
-    if start <= end && length >= i32::MAX as u64 { RejectCode::BadLength } else { RejectCode::Truncated }
+fn length_fault(buffer: &[u8], at: usize, end: usize) -> RejectCode {
+    match varint(buffer, at) {
+        None => varint_fault(at, end),
+        // upb refuses i32::MAX itself too.
+        Some((length, start)) if start <= end && length >= i32::MAX as u64 => RejectCode::BadLength,
+        Some(_) => RejectCode::Truncated,
+    }
 }
 
 /// The position behind the value of `tag`, whatever it is; `at` is behind the tag, `depth` the messages around it.

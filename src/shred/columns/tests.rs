@@ -3,8 +3,9 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Columns, List, Primitive, Struct, Text};
+use super::{Columns, List, Primitive, Struct};
 use crate::shred::plan::ColumnRef;
+use crate::shred::text::Text;
 use crate::shred::unchecked::CHUNK;
 
 /// One row of the table below.
@@ -90,12 +91,12 @@ fn read(columns: &mut Columns, rows: usize) -> Vec<Row> {
     let numbers = columns.i64s[0].values[..rows].to_vec();
     let present: Vec<[bool; 3]> = (0..rows)
         .map(|row| {
-            [&columns.i64s[0].present, &columns.texts[0].present, &columns.structs[0].present].map(|bits| bits.get(row))
+            [ColumnRef::I64(0), ColumnRef::Text(0), ColumnRef::Struct(0)].map(|column| columns.touched(column, row))
         })
         .collect();
     let (starts, elements) = columns.lists[0].take_parts(rows);
     let (inner_starts, inner_elements) = columns.lists[1].take_parts(elements);
-    let element_present: Vec<bool> = (0..elements).map(|row| columns.texts[1].present.get(row)).collect();
+    let element_present: Vec<bool> = (0..elements).map(|row| columns.texts[1].lengths.has(row)).collect();
     let texts = [(0, rows), (1, elements)].map(|(text, rows)| columns.texts[text].take_parts(rows));
     let text = |column: usize, row: usize| {
         let (starts, data) = &texts[column];

@@ -4,6 +4,7 @@ use super::{Columns, Run, Stop, of_scalar, ok, varint};
 use crate::batch::RejectCode;
 use crate::shred::json;
 use crate::shred::plan::{ColumnRef, Field, Op};
+use crate::shred::unchecked;
 use crate::shred::well_known;
 use crate::shred::wire::{self, DEPTH_MAX};
 
@@ -19,6 +20,24 @@ impl<'a> Run<'a, '_> {
         row: usize,
         depth: u32,
     ) -> Option<usize> {
+        self.any_leaf(field, op, at, end, row, depth)
+    }
+
+    /// The same of the leaf that there is in most messages.
+    #[inline(never)]
+    pub(super) fn timestamp(
+        &mut self,
+        field: &'a Field,
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<usize> {
+        self.any_leaf(field, Op::Timestamp, at, end, row, depth)
+    }
+
+    #[inline(always)]
+    fn any_leaf(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
         let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
         self.leaf_field(field, op, start, stop, row, depth)?;
         Some(stop)
@@ -40,10 +59,10 @@ impl<'a> Run<'a, '_> {
         }
         let column = field.column as usize;
         let is_marked = match op {
-            Op::Timestamp | Op::Duration => self.columns.i64s[column].present.get(row),
+            Op::Timestamp | Op::Duration => unchecked::slot(&mut self.columns.i64s, column).present.get(row),
             Op::Wrapper => self.columns.touched(field.value_column(), row),
             Op::Date => self.columns.i32s[column].present.get(row),
-            _ => self.columns.texts[column].present.get(row),
+            _ => self.columns.texts[column].lengths.has(row),
         };
         if is_marked {
             return self.stop(Stop::Irregular);
@@ -90,7 +109,7 @@ impl<'a> Run<'a, '_> {
             self.raw |= micros.rem_euclid(1000) != 0;
             micros = micros.div_euclid(1000);
         }
-        self.columns.i64s[field.column as usize].put(row, micros);
+        self.columns.put(field.slot, row, micros);
         Some(())
     }
 
@@ -136,15 +155,19 @@ impl<'a> Run<'a, '_> {
                 (*number, at) = varint!(self, at + 1, end);
             }
         }
-        if at != end {
-            self.odd_numbers(&mut numbers, at, end, depth)?;
-        }
-        Some(numbers)
+        // Handed over by value: they stay in registers.
+        if at != end { self.odd_numbers(numbers, at, end, depth) } else { Some(numbers) }
     }
 
     /// The same from a field on that does not come in turn.
     #[inline(never)]
-    fn odd_numbers(&mut self, numbers: &mut [u64], mut at: usize, end: usize, depth: u32) -> Option<()> {
+    fn odd_numbers<const N: usize>(
+        &mut self,
+        mut numbers: [u64; N],
+        mut at: usize,
+        end: usize,
+        depth: u32,
+    ) -> Option<[u64; N]> {
         while at < end {
             let (tag, next) = ok!(self, wire::tag(self.buffer, at, end));
             match numbers.get_mut((tag >> 3) as usize - 1) {
@@ -155,7 +178,7 @@ impl<'a> Run<'a, '_> {
                 }
             }
         }
-        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(()) }
+        if at > end { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(numbers) }
     }
 
     /// The last value of a wrapper, or its type's default.

@@ -25,10 +25,10 @@ impl<'a> Run<'a, '_> {
     #[inline(always)]
     pub(super) fn choose(&mut self, field: &Field, row: usize) -> bool {
         let oneof = unchecked::slot(&mut self.columns.oneofs, field.oneof as usize);
-        if oneof.touched > row {
+        if oneof.row == row {
             return oneof.member == field.number;
         }
-        oneof.touched = row + 1;
+        oneof.row = row;
         oneof.member = field.number;
         if oneof.case != Oneof::NO_CASE {
             self.columns.i32s[oneof.case as usize].put(row, field.number as i32);
