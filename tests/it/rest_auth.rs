@@ -114,6 +114,45 @@ async fn a_token_is_asked_for_as_the_protocol_says() {
     assert_eq!(guarded.fake.count("POST /token"), 1);
 }
 
+/// The protocol's `LoadTableResult.config.token`.
+#[tokio::test]
+async fn a_table_may_have_a_token_of_its_own() {
+    let taken = Arc::new(AtomicBool::new(true));
+    let is_taken = taken.clone();
+    let fake = Fake::start(move |asked| match asked.line.split_once(' ').unwrap() {
+        ("GET", "/v1/config") => answer(200, json!({ "defaults": {}, "overrides": {} })),
+        ("GET", path) => {
+            let mut loaded = crate::rest_protocol::table("s3://nowhere/t");
+            if path.ends_with("/t") {
+                loaded["config"] = json!({ "token": "planted-table-token" });
+            }
+            answer(200, loaded)
+        }
+        _ if asked.header("authorization") == Some("Bearer planted-table-token")
+            && !is_taken.load(Ordering::SeqCst) =>
+        {
+            answer(401, json!({ "error": { "message": "planted-table-token is unknown", "type": "No" } }))
+        }
+        _ => answer(409, json!({ "error": { "message": "not planted-table-token", "type": "CommitFailedException" } })),
+    })
+    .await;
+    let catalog = open(&[("uri", &fake.url()), ("token", "of-the-catalog")]).await.unwrap();
+    let commits = async |name: &str| {
+        let base = catalog.load(&TableIdent::from_strs(["a", name]).unwrap()).await.unwrap();
+        let (requirements, updates) = append_manifests(&base, "one", "s3://nowhere/manifests.avro".to_owned());
+        let error = catalog.commit(&base, requirements, updates).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)) && !error.to_string().contains("planted"), "{error:?}");
+        let commits = fake.asked().into_iter().filter(|asked| asked.line.starts_with("POST")).collect::<Vec<_>>();
+        commits.iter().map(|asked| asked.header("authorization").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (own, catalogs) = ("Bearer planted-table-token", "Bearer of-the-catalog");
+    assert_eq!(commits("t").await, [own]);
+    assert_eq!(commits("other").await, [own, catalogs]);
+    // Not taken any more: the catalog's is.
+    taken.store(false, Ordering::SeqCst);
+    assert_eq!(commits("t").await, [own, catalogs, own, catalogs]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_renewed_once_however_many_need_it() {
     let guarded = Guarded::start(3.0).await;

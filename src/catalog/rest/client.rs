@@ -1,7 +1,7 @@
 //! The conversation with a server: requests under our identity, each sent once, and what came of them.
 //!
 //! The one request that is sent again is one that was refused with 401 (or the protocol's 419): the server has done
-//! nothing, and there is a newer token to show.
+//! nothing, and there is a newer token to show, or the catalog's where it was a table's own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub(super) struct Call {
     path: String,
     body: Option<Bytes>,
     headers: HeaderMap,
+    /// Shown instead of the catalog's identity, as long as it is taken.
+    token: Option<HeaderValue>,
 }
 
 impl Call {
@@ -60,13 +62,13 @@ impl Call {
             Some("DELETE") => Method::DELETE,
             _ => Method::GET,
         };
-        Call { endpoint: Some(endpoint), method, path: path.into(), body: None, headers: HeaderMap::new() }
+        Call { endpoint: Some(endpoint), method, path: path.into(), body: None, headers: HeaderMap::new(), token: None }
     }
 
     /// `/v1/config`, which every server has.
     pub(super) fn config(query: &str) -> Call {
         let path = format!("/config{query}");
-        Call { endpoint: None, method: Method::GET, path, body: None, headers: HeaderMap::new() }
+        Call { endpoint: None, method: Method::GET, path, body: None, headers: HeaderMap::new(), token: None }
     }
 
     pub(super) fn json(mut self, body: &impl Serialize) -> Result<Call> {
@@ -81,6 +83,10 @@ impl Call {
             self.headers.insert(HeaderName::from_static(name), value);
         }
         self
+    }
+
+    pub(super) fn token(self, token: Option<HeaderValue>) -> Call {
+        Call { token, ..self }
     }
 }
 
@@ -135,9 +141,9 @@ impl Client {
             let line = format!("catalog {}: the server does not offer {}", self.name, endpoint.text());
             return Err(Failure::refused(line));
         }
-        let (shown, answer) = self.once(call).await?;
-        let mut answer = answer;
+        let (shown, mut answer) = self.once(call, call.token.as_ref()).await?;
         let again = match &answer {
+            Err(failure) if failure.is_unauthorized() && call.token.is_some() => true,
             Err(failure) if failure.is_unauthorized() => self.auth.renew(&shown).await,
             Err(failure) if failure.keys_are_old() => match &self.signer {
                 Some(signer) => signer.renew().await,
@@ -146,7 +152,7 @@ impl Client {
             _ => false,
         };
         if again {
-            (_, answer) = self.once(call).await?;
+            (_, answer) = self.once(call, None).await?;
         }
         match answer {
             Ok(body) => {
@@ -164,10 +170,20 @@ impl Client {
         }
     }
 
-    async fn once(&self, call: &Call) -> std::result::Result<(Shown, std::result::Result<Bytes, Failure>), Failure> {
+    async fn once(
+        &self,
+        call: &Call,
+        token: Option<&HeaderValue>,
+    ) -> std::result::Result<(Shown, std::result::Result<Bytes, Failure>), Failure> {
         let mut headers = self.headers.clone();
         headers.extend(call.headers.clone());
-        let shown = self.auth.authorize(&mut headers).await?;
+        let shown = match token {
+            Some(token) => {
+                headers.insert(AUTHORIZATION, token.clone());
+                Shown::Nothing
+            }
+            None => self.auth.authorize(&mut headers).await?,
+        };
         let mut request =
             self.http.request(call.method.clone(), format!("{}{}", self.root, call.path)).headers(headers);
         if let Some(body) = &call.body {

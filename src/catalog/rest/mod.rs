@@ -34,6 +34,7 @@ use self::answer::{CommittedTable, Failure, LoadedTable, ServerConfig, settled};
 use self::auth::Auth;
 use self::client::{Call, Client, Transport};
 use self::endpoints::{Endpoint, Offered};
+use self::oauth2::bearer;
 use self::secrets::Secrets;
 use self::vended::{Given, TableStore};
 use super::aws::{self, Credentials, Signer};
@@ -68,6 +69,8 @@ pub struct Rest {
     commit_together: bool,
     storage: Storage,
     stores: Mutex<HashMap<TableIdent, TableStore>>,
+    /// Those that the server gave with tables, to be shown when they are committed to.
+    tokens: Mutex<HashMap<TableIdent, HeaderValue>>,
 }
 
 impl fmt::Debug for Rest {
@@ -146,6 +149,7 @@ impl Rest {
             commit_together: super::flag(config, super::COMMIT_TOGETHER, false)?,
             storage: Storage::counted(properties, requests),
             stores: Mutex::default(),
+            tokens: Mutex::default(),
         })
     }
 
@@ -185,6 +189,14 @@ impl Rest {
 
     /// The table as the server gave it, on the store that it vended.
     fn loaded(&self, ident: &TableIdent, loaded: LoadedTable) -> Result<Table> {
+        let token = loaded.config.as_ref().and_then(|config| config.get("token")).filter(|token| !token.is_empty());
+        token.into_iter().for_each(|token| self.client.secrets.learn(token));
+        let mut tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match token.and_then(|token| bearer(token)) {
+            Some(token) => tokens.insert(ident.clone(), token),
+            None => tokens.remove(ident),
+        };
+        drop(tokens);
         let given = Given::new(loaded.config, loaded.storage_credentials, &self.client.secrets);
         let mut stores = self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let old = stores.remove(ident);
@@ -364,7 +376,8 @@ impl Catalog for Rest {
         let makes = requirements.contains(&TableRequirement::NotExist);
         let updates = if makes { creation::updates(base.metadata(), updates) } else { updates };
         let change = TableChange { base, requirements, updates };
-        let call = Call::new(Endpoint::UpdateTable, self.table_path(ident));
+        let token = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(ident).cloned();
+        let call = Call::new(Endpoint::UpdateTable, self.table_path(ident)).token(token);
         let call = self.named(call, std::slice::from_ref(&change)).json(&change_body(change))?;
         let at = |failure: Failure| {
             let error = if makes { failure.create() } else { failure.commit() };
@@ -404,6 +417,7 @@ impl Catalog for Rest {
         let sent = self.client.send(&Call::new(Endpoint::DropTable, path)).await;
         sent.map_err(|failure| failure.plain().at(format_args!("table {ident}")))?;
         self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
+        self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
         Ok(())
     }
 }
