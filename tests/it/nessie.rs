@@ -21,22 +21,27 @@ use crate::support::tables::{append, commit_ids, configured, creation, namespace
 /// Tokens live so long: every test outlives several.
 const TOKEN_SECONDS: &str = "ttl=4";
 
-struct Nessie {
+pub struct Nessie {
     nessie: Part,
     realm: Part,
-    minio: Part,
+    pub minio: Part,
 }
 
 impl Nessie {
-    fn start() -> Nessie {
-        let (minio, realm) = (Part::start("minio", &[]), Part::start("keycloak", &[TOKEN_SECONDS]));
+    /// `ttl=SECONDS`: how long its tokens live.
+    pub fn start(token_seconds: &str) -> Nessie {
+        let (minio, realm) = (Part::start("minio", &[]), Part::start("keycloak", &[token_seconds]));
         let places = [format!("realm={}", realm.address), format!("s3={}", minio.address)];
         let nessie = Part::start("nessie", &places.each_ref().map(String::as_str));
         Nessie { nessie, realm, minio }
     }
 
+    pub fn properties(&self) -> Vec<(&'static str, String)> {
+        self.properties_at(&self.nessie.address)
+    }
+
     /// The properties of its catalog, asked at `uri`.
-    fn properties(&self, uri: &str) -> Vec<(&'static str, String)> {
+    fn properties_at(&self, uri: &str) -> Vec<(&'static str, String)> {
         vec![
             ("uri", uri.to_owned()),
             ("warehouse", "lake".to_owned()),
@@ -47,15 +52,15 @@ impl Nessie {
         ]
     }
 
-    async fn open(&self) -> Arc<dyn Catalog> {
-        let properties = self.properties(&self.nessie.address);
+    pub async fn open(&self) -> Arc<dyn Catalog> {
+        let properties = self.properties();
         let properties: Vec<_> = properties.iter().map(|(key, value)| (*key, value.as_str())).collect();
         catalog::open(&configured("nessie", CatalogKind::Rest, &properties)).await.unwrap()
     }
 
     /// `catalogs/NAME.toml`.
     fn toml(&self, uri: &str) -> String {
-        let lines = self.properties(uri);
+        let lines = self.properties_at(uri);
         let lines = lines.iter().map(|(key, value)| format!("\"{key}\" = \"{value}\"\n"));
         format!("type = \"rest\"\n{}", lines.collect::<String>())
     }
@@ -63,7 +68,7 @@ impl Nessie {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nessie_behaves_as_far_as_it_goes() {
-    let nessie = Nessie::start();
+    let nessie = Nessie::start(TOKEN_SECONDS);
     let catalog = nessie.open().await;
     let (bronze, deep) = (namespace(&["bronze"]), namespace(&["bronze", "eu west"]));
     let ident = TableIdent::new(bronze.clone(), "t".to_owned());
@@ -143,7 +148,7 @@ fn records(ids: std::ops::Range<i64>) -> Vec<Record> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn daemons_that_start_at_once_fill_one_table_in_nessie() {
-    let (broker, nessie) = (Broker::light(), Nessie::start());
+    let (broker, nessie) = (Broker::light(), Nessie::start(TOKEN_SECONDS));
     broker.create_topic("events", 4, &[]);
     broker.produce("events", &records(0..800));
     let proxy = Proxy::start(&nessie.nessie.address).await;
