@@ -27,41 +27,48 @@ fn meaning(corpus: &Corpus, id: MessageId, bytes: &[u8]) -> Vec<u8> {
 /// The same, unless the oracle refuses the bytes.
 pub fn try_meaning(corpus: &Corpus, id: MessageId, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut message = Oracle { pool: &corpus.pool, descriptors: &corpus.descriptors }.decode(id, bytes)?;
-    settle(corpus, &mut message);
+    settle(corpus, &mut message)?;
     Ok(message.encode_to_vec())
 }
 
-fn settle(corpus: &Corpus, message: &mut DynamicMessage) {
+/// Fails where an Any holds a varint of more than 64 bits: buffa refuses it, others drop the bits.
+fn settle(corpus: &Corpus, message: &mut DynamicMessage) -> Result<(), String> {
     let descriptor = message.message_descriptor();
     if descriptor.full_name() == "google.protobuf.Any"
         && let Some(Value::String(url)) = message.field_by_number(1)
         && let Some(id) = corpus.pool.find(url.rsplit('/').next().unwrap_or_default())
         && let Some(Value::Bytes(inner)) = message.field_by_number(2)
-        && let Ok(inner) = try_meaning(corpus, id, inner)
-        && let Some(value) = message.field_by_number_mut(2)
     {
-        *value = Value::Bytes(inner);
+        match (try_meaning(corpus, id, inner), message.field_by_number_mut(2)) {
+            (Ok(inner), Some(value)) => *value = Value::Bytes(inner),
+            (Err(error), _) if error.contains("varint exceeded") => return Err(error),
+            _ => {}
+        }
     }
     for number in needs::numbers(&corpus.descriptors, message) {
         match message.field_by_number_mut(number) {
-            Some(Value::Message(inner)) => settle(corpus, inner),
-            Some(Value::List(values)) => values.iter_mut().for_each(|value| {
-                if let Value::Message(inner) = value {
-                    settle(corpus, inner);
-                }
-            }),
-            Some(Value::Map(entries)) => {
-                let settled = std::mem::take(entries).into_entries().into_iter().map(|(key, mut value)| {
-                    if let Value::Message(inner) = &mut value {
-                        settle(corpus, inner);
+            Some(Value::Message(inner)) => settle(corpus, inner)?,
+            Some(Value::List(values)) => {
+                for value in values {
+                    if let Value::Message(inner) = value {
+                        settle(corpus, inner)?;
                     }
-                    (key, value)
-                });
-                *entries = settled.collect();
+                }
+            }
+            Some(Value::Map(entries)) => {
+                let mut settled = Vec::new();
+                for (key, mut value) in std::mem::take(entries).into_entries() {
+                    if let Value::Message(inner) = &mut value {
+                        settle(corpus, inner)?;
+                    }
+                    settled.push((key, value));
+                }
+                *entries = settled.into_iter().collect();
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// Shreds records, gives every row back, and compares; how many needed `_raw`, of how many.

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{
-    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record, RecordBatchEncoder,
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, RecordBatchEncoder,
     RecordEncodeOptions, TimestampType,
 };
 
@@ -40,7 +40,8 @@ impl Batch {
             producer_epoch: NO_PRODUCER_EPOCH,
             timestamp_type: TimestampType::Creation,
             offset: index as i64,
-            sequence: NO_SEQUENCE,
+            // Counted on, for the encoder begins a batch where it is not.
+            sequence: index as i32,
             timestamp: now,
             key: None,
             value: Some(Bytes::copy_from_slice(value)),
@@ -73,7 +74,7 @@ pub struct Firehose {
     stream: TcpStream,
     topic: TopicName,
     sent: Sender<Sent>,
-    answers: JoinHandle<Result<Vec<Arrived>>>,
+    answers: Option<JoinHandle<Result<Vec<Arrived>>>>,
     count: i32,
 }
 
@@ -83,7 +84,7 @@ impl Firehose {
         stream.set_nodelay(true)?;
         let (sent, waiting) = channel();
         let reading = stream.try_clone()?;
-        let answers = std::thread::spawn(move || answers(reading, waiting));
+        let answers = Some(std::thread::spawn(move || answers(reading, waiting)));
         let topic = TopicName(StrBytes::from_string(topic.to_owned()));
         Ok(Firehose { stream, topic, sent, answers, count: 0 })
     }
@@ -105,19 +106,24 @@ impl Firehose {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let wall = SystemTime::now() - due.elapsed();
         let sent = Sent { correlation: self.count, records: batch.records, due: wall };
-        self.sent.send(sent).map_err(|_| anyhow::anyhow!("the broker refused a batch"))?;
+        if self.sent.send(sent).is_err() {
+            // The thread has ended: by an error.
+            self.arrived()?;
+        }
         self.stream.write_all(&frame)?;
         self.count += 1;
         Ok(due.elapsed())
     }
 
     /// Waits for all answers.
-    pub fn end(self) -> Result<Vec<Arrived>> {
-        drop(self.sent);
-        match self.answers.join() {
-            Ok(arrived) => arrived,
-            Err(_) => bail!("the thread that reads answers has panicked"),
-        }
+    pub fn end(mut self) -> Result<Vec<Arrived>> {
+        self.sent = channel().0;
+        self.arrived()
+    }
+
+    fn arrived(&mut self) -> Result<Vec<Arrived>> {
+        let answers = self.answers.take().context("the broker has refused a batch")?;
+        answers.join().map_err(|_| anyhow!("the thread that reads answers has panicked"))?
     }
 }
 
