@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::corpus::{self, BATCH_ROWS, SCHEMAS};
 use crate::measure::{Speeds, cpu};
-use crate::shred::{Options, Shredder};
+use crate::shred::{Framing, Options, Shredder};
 
 /// Bytes of Protobuf that each decoder reads in one round of one schema.
 pub const ROUND_BYTES: usize = 8 << 20;
@@ -107,14 +107,19 @@ pub fn shred(shredder: &mut Shredder, batch: &crate::batch::RawBatch) -> usize {
 }
 
 /// Shreds one schema's messages so many times and nothing else: for a profiler. Prints how many records that were.
-pub fn alone(name: &str, rounds: usize) {
+pub fn alone(name: &str, rounds: usize, framing: Framing) {
     let (_, message) = SCHEMAS.into_iter().find(|(known, _)| *known == name).expect("a schema of the corpus");
     let pool = corpus::pool();
-    let mut raw = corpus::batches(&corpus::records(&pool, name, message, ROUND_BYTES));
+    let mut records = corpus::records(&pool, name, message, ROUND_BYTES);
+    if framing == Framing::Confluent {
+        // Schema 1, its first message.
+        records.iter_mut().for_each(|record| drop(record.splice(0..0, [0, 0, 0, 0, 1, 0])));
+    }
+    let mut raw = corpus::batches(&records);
     // The last one is shorter, so that the room that it leaves is no measure for the next.
     raw.truncate(raw.len() - 1);
-    let mut shredder =
-        Shredder::new(&corpus::mapping(&pool, message), Options::default()).expect("the mapping can be shredded");
+    let options = Options { framing, ..Options::default() };
+    let mut shredder = Shredder::new(&corpus::mapping(&pool, message), options).expect("the mapping can be shredded");
     let rows: usize = (0..rounds).flat_map(|_| &raw).map(|batch| shred(&mut shredder, batch)).sum();
     println!("{rows}");
 }

@@ -1,5 +1,5 @@
 //! `decode [SCHEMA…]`, `encode [SCHEMA…]`, `scale SCHEMA…`: see the modules of these names, and README.md for the figures.
-//! For a profiler `alone SCHEMA ROUNDS` decodes and `profile SCHEMA ROUNDS` encodes; `explain SCHEMA` shows the encodings
+//! For a profiler `alone SCHEMA ROUNDS [confluent]` decodes and `profile SCHEMA ROUNDS` encodes; `explain SCHEMA` shows the encodings
 //! of a file.
 //!
 //! Rules: peers in the same run, interleaved, so that a noisy machine disturbs all alike; medians and their spread; CPU
@@ -57,7 +57,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["decode", ..] => decode::run(&arguments[1..]),
-        ["alone", schema, rounds] => decode::alone(schema, rounds.parse().expect("a number of rounds")),
+        ["alone", schema, rounds, rest @ ..] => {
+            let framing = if *rest == ["confluent"] { shred::Framing::Confluent } else { shred::Framing::None };
+            decode::alone(schema, rounds.parse().expect("a number of rounds"), framing);
+        }
         ["encode", ..] => encode::run(&arguments[1..]),
         ["profile", schema, rounds] => encode::alone(schema, rounds.parse().expect("a number of rounds")),
         ["scale", schemas @ ..] if !schemas.is_empty() => scale::run(schemas),

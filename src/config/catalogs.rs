@@ -53,6 +53,9 @@ const EVERYWHERE: &[&str] = &[
     "calve.commit-together",
 ];
 
+/// Keys of a SQL catalog. `jdbc.*` is Java's, whose addresses of Postgres hold neither a user nor a password.
+const SQL: &[&str] = &["uri", "jdbc.user", "jdbc.password"];
+
 /// Keys of a Glue catalog.
 const GLUE: &[&str] = &[
     "glue.region",
@@ -137,7 +140,7 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
     }
     let kind = kind?.value;
     let own: &[&str] = match kind {
-        CatalogKind::Sql => &["uri"],
+        CatalogKind::Sql => SQL,
         CatalogKind::Rest => REST,
         CatalogKind::Glue => GLUE,
     };
@@ -160,6 +163,8 @@ pub fn catalog(name: &str, root: &Path, section: Section<'_>) -> Option<Catalog>
             file.fault(line, format!("{key} is a key of catalogs of type \"glue\"; remove it"));
         } else if REST.contains(&key.as_str()) {
             file.fault(line, format!("{key} is a key of catalogs of type \"rest\"; remove it"));
+        } else if SQL.contains(&key.as_str()) {
+            file.fault(line, format!("{key} is a key of catalogs of type \"sql\"; remove it"));
         } else {
             file.fault(line, format!("unknown key {key}; {}", nearest::suggest(&key, known())));
         }
@@ -232,7 +237,7 @@ fn checked(key: &str, value: &str, kind: CatalogKind, root: &Path) -> Result<Str
             }
         }
         "s3.sse.type" if !SSE_TYPES.contains(&value) => Err(format!("must be one of {}", SSE_TYPES.join(", "))),
-        "token" | "token-file" | "credential" | "ssl.cabundle" if value.is_empty() => {
+        "token" | "token-file" | "credential" | "ssl.cabundle" | "jdbc.user" if value.is_empty() => {
             Err("is empty; give it a value, or remove the key".to_string())
         }
         "credential" if value.split_once(':').is_some_and(|(_, secret)| secret.is_empty()) => {
@@ -254,18 +259,25 @@ fn checked(key: &str, value: &str, kind: CatalogKind, root: &Path) -> Result<Str
 }
 
 /// SQLAlchemy's rule, as PyIceberg has it: after `sqlite:///` the path begins, and it is relative unless it begins with
-/// a slash of its own. Given on as `sqlite:////absolute/path`.
+/// a slash of its own. In JDBC's spelling, as Java has it, it begins after `jdbc:sqlite:`. Given on as
+/// `sqlite:////absolute/path`.
 fn sql_uri(value: &str, root: &Path) -> Result<String, String> {
     const FORMS: &str = "`sqlite:///PATH` (relative to the project), `sqlite:////PATH` (absolute) or `postgresql://USER:PASSWORD@HOST/DATABASE`";
-    if let Some(path) = value.strip_prefix("sqlite:///") {
+    if let Some(path) = value.strip_prefix("sqlite:///").or_else(|| value.strip_prefix("jdbc:sqlite:")) {
         if path.is_empty() || path.starts_with(":memory:") {
             return Err(format!("names no file, and a catalog in memory would be gone after a restart; write {FORMS}"));
+        }
+        if path.starts_with("file:") {
+            return Err(format!("names its file by a URI of its own, which is not supported; write {FORMS}"));
         }
         return Ok(format!("sqlite:///{}", root.join(path).display()));
     }
     // PyIceberg's spelling names SQLAlchemy's driver as well.
-    let (scheme, rest) =
-        value.split_once("://").ok_or_else(|| format!("is no address of a database; write {FORMS}"))?;
+    let (scheme, rest) = value
+        .strip_prefix("jdbc:")
+        .unwrap_or(value)
+        .split_once("://")
+        .ok_or_else(|| format!("is no address of a database; write {FORMS}"))?;
     match scheme.split('+').next().unwrap_or(scheme) {
         "postgresql" | "postgres" if !rest.is_empty() => Ok(format!("postgresql://{rest}")),
         "sqlite" => Err(format!("needs three slashes and a path; write {FORMS}")),
@@ -307,9 +319,17 @@ mod tests {
             ("sqlite:////data/catalog.db", Ok("sqlite:////data/catalog.db")),
             ("postgresql://u:p@h:5432/d", Ok("postgresql://u:p@h:5432/d")),
             ("postgresql+psycopg2://u:p@h/d", Ok("postgresql://u:p@h/d")),
+            ("jdbc:sqlite:warehouse/catalog.db", Ok("sqlite:////project/warehouse/catalog.db")),
+            ("jdbc:sqlite:/data/catalog.db", Ok("sqlite:////data/catalog.db")),
+            ("jdbc:postgresql://h:5432/d?user=u", Ok("postgresql://h:5432/d?user=u")),
             ("sqlite://catalog.db", Err("three slashes")),
             ("sqlite:///:memory:", Err("in memory")),
+            ("jdbc:sqlite:", Err("names no file")),
+            ("jdbc:sqlite::memory:", Err("in memory")),
+            ("jdbc:sqlite:file:catalog.db?mode=memory", Err("a URI of its own")),
             ("mysql://u:secret@h/d", Err("scheme `mysql`")),
+            ("jdbc:mysql://h/d?password=secret", Err("scheme `mysql`")),
+            ("jdbc:postgresql:d", Err("no address")),
             ("catalog.db", Err("no address")),
         ] {
             match (sql_uri(uri, root), wanted) {

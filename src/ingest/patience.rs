@@ -1,5 +1,6 @@
 //! Waiting out what passes: a broker, catalog or store that does not answer.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -10,6 +11,8 @@ use crate::telemetry::{Board, TopicState};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// An attempt that takes longer is said to wait: a catalog that hangs may have minutes before it counts as failed.
+const LONG: Duration = Duration::from_secs(10);
 
 /// How a topic's loop waits: it says so on the board, once in the log for each new reason, and tries again for ever or
 /// for as long as it was told.
@@ -39,19 +42,35 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits before the next attempt; gives the error back if there must not be one.
-    pub async fn pause(&mut self, error: Error) -> Result<()> {
-        let Patience { topic, board, limit, stall } = self.patience;
-        if !error.is_retry() || limit.is_some_and(|limit| self.started.elapsed() >= limit) {
-            return Err(error);
+    /// Awaits an attempt, and says so if that takes long.
+    pub async fn attempt<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut attempt = pin!(attempt);
+        match tokio::time::timeout(LONG, &mut attempt).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.say(format!("no answer from catalog, store or broker for {} s", LONG.as_secs()), "still waiting");
+                attempt.await
+            }
         }
+    }
+
+    fn say(&mut self, reason: String, next: &str) {
+        let Patience { topic, board, stall, .. } = self.patience;
         self.stalled = self.stalled.take().or_else(|| stall.as_ref().map(Stall::hold));
-        let reason = error.to_string();
         if reason != self.said {
-            tracing::warn!(topic = %topic, "{reason}; trying again");
+            tracing::warn!(topic = %topic, "{reason}; {next}");
             board.set(topic, TopicState::Retrying, Some(reason.clone()));
             self.said = reason;
         }
+    }
+
+    /// Waits before the next attempt; gives the error back if there must not be one.
+    pub async fn pause(&mut self, error: Error) -> Result<()> {
+        let limit = self.patience.limit;
+        if !error.is_retry() || limit.is_some_and(|limit| self.started.elapsed() >= limit) {
+            return Err(error);
+        }
+        self.say(error.to_string(), "trying again");
         // Jitter, so that many topics do not come back in step.
         let jittered = rand::rng().random_range(self.backoff / 2..=self.backoff);
         tokio::time::sleep(jittered).await;
@@ -75,7 +94,7 @@ macro_rules! patiently {
     ($patience:expr, $attempt:expr) => {{
         let mut waiting = $patience.begin();
         loop {
-            match $attempt.await {
+            match waiting.attempt($attempt).await {
                 Ok(value) => {
                     waiting.end();
                     break crate::error::Result::Ok(value);

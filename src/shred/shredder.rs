@@ -248,21 +248,31 @@ impl Shredder {
         self.seal();
     }
 
-    /// Puts records into rows, but for where they come from, as long as they are messages that the interpreter takes as
-    /// they stand. The first that is not, and whether that was tried.
+    /// Puts records into rows, but for where they come from, as long as they are messages in good frames that the
+    /// interpreter takes as they stand. The first that is not, and whether that was tried.
     fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>) -> (usize, bool) {
         let mut run = Run::new(plan, &mut self.columns, &batch.arena);
         for index in records.clone() {
-            let Some(value) = batch.records[index].value else { return (index, false) };
-            let (start, end) = (value.start as usize, value.end as usize);
-            if self.unframe.framing != Framing::None || end + PADDING > batch.arena.len() {
+            let record = &batch.records[index];
+            let Some(value) = record.value else { return (index, false) };
+            let (mut start, mut end) = (value.start as usize, value.end as usize);
+            if end + PADDING > batch.arena.len() {
                 return (index, false);
+            }
+            let mut schema_id = None;
+            if self.unframe.framing != Framing::None {
+                let framed = self.unframe.value(batch, record, &batch.arena, start, end);
+                let Ok(framed) = framed else { return (index, false) };
+                Framed { start, end, schema_id } = framed;
             }
             if run.record(start, end, self.rows).is_err() || run.refusal.is_some() {
                 return (index, true);
             }
             if std::mem::take(&mut run.raw) {
                 self.raw.push(self.rows, batch.bytes(value));
+            }
+            if let Some(id) = schema_id {
+                self.kafka.put_schema_id(self.rows, id);
             }
             self.rows += 1;
         }

@@ -20,9 +20,10 @@ pub fn start(format: Format, level: i8, progress: &Progress) {
     let directives = match level {
         ..=-1 => "error",
         // A command that asks Kafka once says itself what failed; librdkafka would repeat it many times a second.
-        0 => "warn,librdkafka=off,calve::telemetry::progress=info",
-        1 => "warn,calve=info",
-        2 => "info,calve=debug",
+        // sqlx warns of parameters of an address that it does not know, with their values, which may be secrets.
+        0 => "warn,librdkafka=off,sqlx_postgres::options=error,calve::telemetry::progress=info",
+        1 => "warn,sqlx_postgres::options=error,calve=info",
+        2 => "info,sqlx_postgres::options=error,calve=debug",
         _ => "debug,calve=trace",
     };
     let filter = std::env::var("CALVE_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());

@@ -39,14 +39,14 @@ pub fn data_file(
     let mut nan_counts = HashMap::new();
     let mut lower = HashMap::new();
     let mut upper = HashMap::new();
-    for (index, leaf) in layout.leaves.iter().enumerate() {
+    let modes = options.metrics_of(&layout.leaves);
+    for (index, (leaf, mode)) in layout.leaves.iter().zip(modes).enumerate() {
         let chunks = || parquet.row_groups().iter().filter_map(|group| group.columns().get(index));
         let id = leaf.field_id;
         let sum = |count: fn(&parquet::file::metadata::ColumnChunkMetaData) -> i64| -> u64 {
             chunks().map(|chunk| count(chunk).max(0) as u64).sum()
         };
         sizes.insert(id, sum(|chunk| chunk.compressed_size()));
-        let mode = options.metrics_of(&leaf.name);
         if mode == Metrics::None {
             continue;
         }

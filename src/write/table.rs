@@ -71,7 +71,7 @@ impl TableWriter {
             table: table.identifier().to_string(),
             file_io: table.file_io().clone(),
             places: Places::new(metadata.location(), metadata.properties()),
-            options: Options::new(metadata.properties())?,
+            options: Options::new(metadata.properties())?.sorted_by(metadata.default_sort_order()),
             partitioner: Partitioner::new(&spec, &schema)?,
             order: Order::new(metadata.default_sort_order(), &schema).map(Arc::new),
             schema,

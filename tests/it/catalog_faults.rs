@@ -98,6 +98,17 @@ async fn rest_behind_a_bad_network() {
         let error = catalog.commit(&table, requirements, updates).await.unwrap_err();
         assert!(is_expected(&error), "{status}: {error:?}");
     }
+    // An ingress that has no backend, not the catalog: what it says of tables is nothing.
+    for status in [400, 403, 404, 409] {
+        let page = Fault::Say(status, "<html><title>default backend</title></html>");
+        proxy.arm("POST /v1/namespaces/bronze/tables/t ", page, 1);
+        let (requirements, updates) = append(&table, "page").await;
+        let error = catalog.commit(&table, requirements, updates).await.unwrap_err();
+        assert!(matches!(error, Error::Unknown(_)), "{status}: {error:?}");
+        proxy.arm("GET /v1/namespaces/bronze/tables/t ", page, 1);
+        let error = catalog.load(table.identifier()).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{status}: {error:?}");
+    }
     // Reads may be repeated, so all of this is "unavailable".
     for fault in [Fault::Reset, Fault::LoseAnswer, Fault::Refuse(429), Fault::Refuse(503), Fault::Garble(500)] {
         proxy.arm("GET /v1/namespaces/bronze/tables/t ", fault, 1);

@@ -68,12 +68,23 @@ fn what_cannot_be_decoded_is_a_row_of_the_quarantine_table() {
         }
     }
     broker.produce("events", &all);
-    let project = Project::new(&broker, "");
+    let keys = "snapshot_properties = { team = \"sales\", \"cost.centre\" = \"42\" }\n";
+    let project = Project::new(&broker, keys);
     project.catch_up();
     project.assert_exactly_once(&broker, "events");
     let sql = "SELECT error, count(*) AS n FROM bronze.events__quarantine GROUP BY error";
     let (code, out, errors) = project.calve(&["query", "--format", "csv", sql]);
     assert_eq!((code, out.as_str()), (0, "error,n\ntruncated,100\n"), "{errors}");
+    for table in ["bronze.events", "bronze.events__quarantine"] {
+        let metadata = std::fs::read_to_string(project.metadata(table)).unwrap();
+        let metadata: Value = serde_json::from_str(&metadata).unwrap();
+        let snapshots = metadata["snapshots"].as_array().unwrap();
+        let summaries: Vec<&Value> = snapshots.iter().map(|snapshot| &snapshot["summary"]).collect();
+        assert!(!summaries.is_empty(), "{table} has no snapshot");
+        for summary in summaries {
+            assert_eq!((&summary["team"], &summary["cost.centre"]), (&json!("sales"), &json!("42")), "{table}");
+        }
+    }
 }
 
 const ANNOTATED: &str = r#"syntax = "proto3";

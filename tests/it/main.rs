@@ -18,6 +18,7 @@ mod interop;
 mod many;
 mod nessie;
 mod outages;
+mod postgres;
 mod query;
 mod readable;
 mod readback;

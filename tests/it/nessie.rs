@@ -10,6 +10,7 @@ use calve::commit::create::{Wanted, ensure_table};
 use calve::config::CatalogKind;
 use iceberg::TableIdent;
 use iceberg::spec::UnboundPartitionSpec;
+use iceberg::table::Table;
 
 use crate::support::broker::{Broker, Record};
 use crate::support::engines;
@@ -141,16 +142,37 @@ async fn nessie_behaves_as_far_as_it_goes() {
 }
 
 /// One in fifty is damaged.
-fn records(ids: std::ops::Range<i64>) -> Vec<Record> {
+pub fn records(partitions: i64, ids: std::ops::Range<i64>) -> Vec<Record> {
     let value = |id| if id % 50 == 7 { damaged(id) } else { event(id) };
-    ids.map(|id| Record::new((id % 4) as i32, value(id))).collect()
+    ids.map(|id| Record::new((id % partitions) as i32, value(id))).collect()
+}
+
+/// The table that daemons fill, and that of its rejects.
+const TABLES: [&str; 2] = ["bronze.events", "bronze.events__quarantine"];
+
+async fn load(catalog: &dyn Catalog, table: &str) -> Table {
+    catalog.load(&TableIdent::from_strs(table.split('.')).unwrap()).await.unwrap()
+}
+
+/// The tables on this MinIO are the log: DuckDB, told by the catalog where they are, says so, and so does
+/// `calve verify`.
+pub async fn assert_exactly_once(project: &Project, broker: &Broker, catalog: &dyn Catalog, minio: &Part) {
+    let mut places = HashMap::new();
+    for table in TABLES {
+        places.insert(table, load(catalog, table).await.metadata_location().unwrap().to_owned());
+    }
+    project.assert_offsets(broker, "events", |table| {
+        engines::run("offsets.py", &[&places[table], minio.address.as_str()])
+    });
+    let (code, out, errors) = project.calve(&["verify", TABLES[0], "--deep"]);
+    assert_eq!(code, 0, "{out}\n{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn daemons_that_start_at_once_fill_one_table_in_nessie() {
     let (broker, nessie) = (Broker::light(), Nessie::start(TOKEN_SECONDS));
     broker.create_topic("events", 4, &[]);
-    broker.produce("events", &records(0..800));
+    broker.produce("events", &records(4, 0..800));
     let proxy = Proxy::start(&nessie.nessie.address).await;
     let project = Project::with(
         &broker,
@@ -162,7 +184,7 @@ async fn daemons_that_start_at_once_fill_one_table_in_nessie() {
     let mut daemons = vec![project.start(), project.start(), project.start()];
     let rounds = 12;
     for round in 1..rounds {
-        broker.produce("events", &records(round * 800..(round + 1) * 800));
+        broker.produce("events", &records(4, round * 800..(round + 1) * 800));
         match round {
             3 | 6 => proxy.arm("/tables/events HTTP", Fault::LoseAnswer, 2),
             4 => proxy.arm("/tables/events HTTP", Fault::Garble(503), 1),
@@ -182,15 +204,9 @@ async fn daemons_that_start_at_once_fill_one_table_in_nessie() {
     project.catch_up();
 
     let catalog = nessie.open().await;
-    let mut places = HashMap::new();
-    for table in ["bronze.events", "bronze.events__quarantine"] {
-        let loaded = catalog.load(&TableIdent::from_strs(table.split('.')).unwrap()).await.unwrap();
-        assert_eq!(loaded.metadata().snapshots().count(), 1, "Nessie keeps them all now? so should the other tests");
-        places.insert(table, loaded.metadata_location().unwrap().to_owned());
+    for table in TABLES {
+        let snapshots = load(&*catalog, table).await.metadata().snapshots().count();
+        assert_eq!(snapshots, 1, "Nessie keeps them all now? so should the other tests");
     }
-    project.assert_offsets(&broker, "events", |table| {
-        engines::run("offsets.py", &[&places[table], nessie.minio.address.as_str()])
-    });
-    let (code, out, errors) = project.calve(&["verify", "bronze.events", "--deep"]);
-    assert_eq!(code, 0, "{out}\n{errors}");
+    assert_exactly_once(&project, &broker, &*catalog, &nessie.minio).await;
 }

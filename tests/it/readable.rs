@@ -123,6 +123,13 @@ async fn a_catalog_that_is_down_is_waited_for_with_what_is_staged() {
     wait_until_caught_up(&daemon);
     assert_eq!(metric(&daemon, "calve_read_records_total{topic=\"events\"}"), 3000.0, "nothing was read again");
     assert_eq!(metric(&daemon, "calve_discarded_batches_total{topic=\"events\"}"), 0.0);
+
+    // One that takes the request and says nothing is waited for just as visibly, long before the client gives up.
+    proxy.arm("POST /v1/namespaces/bronze/tables/events ", Fault::Stall, 1);
+    broker.produce("events", &records(3000..3100));
+    wait_for_reason(&daemon, "retrying", &["no answer", "for 10 s"]);
+    proxy.cut();
+    wait_until_caught_up(&daemon);
     assert_eq!(daemon.get("/readyz"), "ready\n");
     assert_eq!(daemon.terminate(), 0);
     project.assert_exactly_once(&broker, "events");

@@ -486,6 +486,36 @@ async fn tables_of_glue_read_back_in_spark_and_trino() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_of_postgres_read_back_in_spark_and_trino() {
+    // Rows of such a catalog hold its name, so everyone has to call it by the one that Spark knows it by.
+    const NAME: &str = "lake";
+    let postgres = Part::start("postgres", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = format!("file://{}", folder.path().display());
+    let ours = configured(NAME, CatalogKind::Sql, &[("uri", &postgres.address), ("warehouse", &warehouse)]);
+    let catalog = catalog::open(&ours).await.unwrap();
+    // JDBC takes no user in the address.
+    let (user, place) = postgres.address.strip_prefix("postgresql://").unwrap().split_once('@').unwrap();
+    let uri = format!("jdbc:postgresql://{place}");
+    let spark = [
+        ("type", "jdbc"),
+        ("uri", uri.as_str()),
+        ("jdbc.user", user),
+        ("jdbc.schema-version", "V1"),
+        ("warehouse", &warehouse),
+    ];
+    let trino = [
+        ("iceberg.catalog.type", "jdbc"),
+        ("iceberg.jdbc-catalog.driver-class", "org.postgresql.Driver"),
+        ("iceberg.jdbc-catalog.connection-url", uri.as_str()),
+        ("iceberg.jdbc-catalog.connection-user", user),
+        ("iceberg.jdbc-catalog.catalog-name", NAME),
+        ("iceberg.jdbc-catalog.default-warehouse-dir", &warehouse),
+    ];
+    read_back_through(catalog, TABLES, &spark, &trino).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_of_nessie_read_back_in_spark_and_trino() {
     // Longer than a test: how others renew their tokens is not looked at here.
     let nessie = Nessie::start("ttl=600");

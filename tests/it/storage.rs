@@ -296,16 +296,41 @@ async fn s3_behind_a_bad_network() {
             assert_eq!(files.new_input(&location).unwrap().read().await.unwrap(), name);
         }
     }
-    // A part of a stream, too.
+    // Streams, too: a part, the beginning, the end of an upload.
     let bytes = pattern(18 << 20);
-    proxy.arm("partNumber=2", Fault::Refuse(503), 1);
-    let mut writer = files.new_output("s3://lake/parts").unwrap().writer().await.unwrap();
-    for start in (0..bytes.len()).step_by(1 << 20) {
-        writer.write(bytes.slice(start..start + (1 << 20))).await.unwrap();
+    let stream = async |name: &str| {
+        let mut writer = files.new_output(name).unwrap().writer().await.unwrap();
+        for start in (0..bytes.len()).step_by(1 << 20) {
+            writer.write(bytes.slice(start..start + (1 << 20))).await?;
+        }
+        writer.close().await
+    };
+    for (index, (request, fault)) in [
+        ("partNumber=2", Fault::Refuse(503)),
+        ("partNumber=3", Fault::LoseAnswer),
+        ("?uploads", Fault::Refuse(503)),
+        ("POST /lake/parts-3?uploadId=", Fault::Refuse(503)),
+        // What completes an upload is sent again, and then there is no such upload.
+        ("POST /lake/parts-4?uploadId=", Fault::LoseAnswer),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("s3://lake/parts-{index}");
+        proxy.arm(request, fault, 1);
+        stream(&name).await.unwrap_or_else(|error| panic!("{request} {fault:?}: {error}"));
+        assert!(proxy.spent(), "{request} {fault:?}");
+        assert_eq!(files.new_input(&name).unwrap().read().await.unwrap(), bytes);
     }
-    writer.close().await.unwrap();
-    assert!(proxy.spent());
-    assert_eq!(files.new_input("s3://lake/parts").unwrap().read().await.unwrap(), bytes);
+    // One that fails at its end leaves nothing behind that would be paid for.
+    let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    for request in ["partNumber=3", "POST /lake/denied?uploadId="] {
+        proxy.arm(request, Fault::Say(403, denied), 1);
+        let error = stream("s3://lake/denied").await.unwrap_err();
+        assert!(!error.retryable() && error.to_string().contains("may not do this"), "{error}");
+        let parts = on_disk(part.folder()).into_iter().filter(|path| path.contains("/buckets/lake/.sgwtmp/multipart"));
+        assert_eq!(parts.collect::<Vec<_>>(), [""; 0], "{request}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

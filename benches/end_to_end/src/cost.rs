@@ -8,7 +8,7 @@ use crate::running::{Daemon, Feeder, percentile, sorted};
 use crate::{Broker, Log, Options, Project};
 
 /// So many commits around each place.
-const WINDOW: usize = 100;
+const WINDOW: usize = 500;
 
 pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     let log = Log { topic: broker.topic("cost", options.partitions)?, messages: 0, bytes: 0 };

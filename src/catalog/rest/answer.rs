@@ -82,24 +82,36 @@ pub(super) struct Failure {
     pub(super) sent: bool,
     /// A refusal that may pass by itself.
     pub(super) heals: bool,
+    /// Somebody in between has answered, an ingress without a backend for instance.
+    pub(super) foreign: bool,
     pub(super) line: String,
 }
 
 impl Failure {
     /// It never went out; trying again may help.
     pub(super) fn unsent(line: String) -> Failure {
-        Failure { status: None, sent: false, heals: true, line }
+        Failure { status: None, sent: false, heals: true, foreign: false, line }
     }
 
     /// It never went out, and a person must do something.
     pub(super) fn refused(line: String) -> Failure {
-        Failure { status: Some(StatusCode::UNAUTHORIZED), sent: false, heals: false, line }
+        Failure { status: Some(StatusCode::UNAUTHORIZED), sent: false, heals: false, foreign: false, line }
     }
 
     /// The server itself says that it does not know us (any more), and has done nothing.
     pub(super) fn is_unauthorized(&self) -> bool {
         // 419 is the protocol's "credentials have timed out".
         self.sent && self.status.is_some_and(|status| matches!(status.as_u16(), 401 | 419))
+    }
+
+    /// The same, or that we may not do what we asked for.
+    pub(super) fn is_denied(&self) -> bool {
+        self.is_unauthorized() || self.sent && self.status == Some(StatusCode::FORBIDDEN)
+    }
+
+    /// AWS says that our signature is of another time.
+    pub(super) fn clock_is_off(&self) -> bool {
+        self.sent && ["Signature expired", "Signature not yet current"].iter().any(|word| self.line.contains(word))
     }
 
     /// AWS says that the keys were good once.
@@ -114,6 +126,7 @@ impl Failure {
     pub(super) fn plain(self) -> Error {
         match self.status {
             None => Error::Unavailable(self.line),
+            Some(_) if self.foreign => Error::Unavailable(self.line),
             Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
             Some(StatusCode::CONFLICT) => Error::AlreadyExists(self.line),
             Some(status) if self.heals || passing(status) => Error::Unavailable(self.line),
@@ -125,6 +138,7 @@ impl Failure {
         match self.status {
             None if !self.sent => Error::Unavailable(self.line),
             None => Error::Unknown(self.line),
+            Some(_) if self.foreign => Error::Unknown(self.line),
             Some(StatusCode::CONFLICT) => Error::Conflict(self.line),
             Some(StatusCode::NOT_FOUND) => Error::NotFound(self.line),
             Some(_) if self.heals => Error::Unavailable(self.line),
@@ -136,7 +150,7 @@ impl Failure {
     /// Like a commit, but a conflict says that the name is taken.
     pub(super) fn create(self) -> Error {
         match self.status {
-            Some(StatusCode::CONFLICT) => Error::AlreadyExists(self.line),
+            Some(StatusCode::CONFLICT) if !self.foreign => Error::AlreadyExists(self.line),
             _ => self.commit(),
         }
     }
@@ -158,6 +172,11 @@ pub(super) fn told(body: &[u8]) -> String {
         true => line.to_owned(),
         false => format!(" {line}"),
     }
+}
+
+/// Whether an error's body is no catalog's: text or HTML. One that says nothing may be.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    !body.is_empty() && serde_json::from_slice::<HashMap<String, serde_json::Value>>(body).is_err()
 }
 
 /// As much of an error's body as anybody wants to read.
@@ -193,7 +212,7 @@ mod tests {
 
     fn failure(status: Option<u16>, sent: bool) -> Failure {
         let status = status.map(|status| StatusCode::from_u16(status).unwrap());
-        Failure { status, sent, heals: false, line: String::new() }
+        Failure { status, sent, heals: false, foreign: false, line: String::new() }
     }
 
     #[test]

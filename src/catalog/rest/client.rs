@@ -3,7 +3,8 @@
 //! The one request that is sent again is one that was refused with 401 (or the protocol's 419): the server has done
 //! nothing, and there is a newer token to show, or the catalog's where it was a table's own.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub(super) struct Client {
     /// How many entries a page of a listing shall have; none: the server decides whether there are pages.
     pub(super) page_size: Option<u32>,
     pub(super) requests: Requests,
+    /// Those that the server gave with tables, by the tables' paths.
+    pub(super) tokens: Mutex<HashMap<String, HeaderValue>>,
     /// The catalog has taken our word before, so that a refusal may be a passing one.
     pub(super) known: std::sync::atomic::AtomicBool,
 }
@@ -51,8 +54,8 @@ pub(super) struct Call {
     path: String,
     body: Option<Bytes>,
     headers: HeaderMap,
-    /// Shown instead of the catalog's identity, as long as it is taken.
-    token: Option<HeaderValue>,
+    /// A table's token is shown instead of the catalog's, where the server gave one.
+    of_table: bool,
 }
 
 impl Call {
@@ -62,13 +65,20 @@ impl Call {
             Some("DELETE") => Method::DELETE,
             _ => Method::GET,
         };
-        Call { endpoint: Some(endpoint), method, path: path.into(), body: None, headers: HeaderMap::new(), token: None }
+        Call {
+            endpoint: Some(endpoint),
+            method,
+            path: path.into(),
+            body: None,
+            headers: HeaderMap::new(),
+            of_table: false,
+        }
     }
 
     /// `/v1/config`, which every server has.
     pub(super) fn config(query: &str) -> Call {
         let path = format!("/config{query}");
-        Call { endpoint: None, method: Method::GET, path, body: None, headers: HeaderMap::new(), token: None }
+        Call { endpoint: None, method: Method::GET, path, body: None, headers: HeaderMap::new(), of_table: false }
     }
 
     pub(super) fn json(mut self, body: &impl Serialize) -> Result<Call> {
@@ -85,8 +95,9 @@ impl Call {
         self
     }
 
-    pub(super) fn token(self, token: Option<HeaderValue>) -> Call {
-        Call { token, ..self }
+    /// One that changes the table whose path this is.
+    pub(super) fn of_table(self) -> Call {
+        Call { of_table: true, ..self }
     }
 }
 
@@ -141,9 +152,14 @@ impl Client {
             let line = format!("catalog {}: the server does not offer {}", self.name, endpoint.text());
             return Err(Failure::refused(line));
         }
-        let (shown, mut answer) = self.once(call, call.token.as_ref()).await?;
+        let mut token = if call.of_table { self.token_of(&call.path) } else { None };
+        let (mut shown, mut answer) = self.once(call, token.as_ref()).await?;
+        if token.is_some() && answer.as_ref().is_err_and(Failure::is_denied) {
+            self.keep_token(&call.path, None);
+            token = None;
+            (shown, answer) = self.once(call, None).await?;
+        }
         let again = match &answer {
-            Err(failure) if failure.is_unauthorized() && call.token.is_some() => true,
             Err(failure) if failure.is_unauthorized() => self.auth.renew(&shown).await,
             Err(failure) if failure.keys_are_old() => match &self.signer {
                 Some(signer) => signer.renew().await,
@@ -152,7 +168,7 @@ impl Client {
             _ => false,
         };
         if again {
-            (_, answer) = self.once(call, None).await?;
+            (_, answer) = self.once(call, token.as_ref()).await?;
         }
         match answer {
             Ok(body) => {
@@ -160,6 +176,12 @@ impl Client {
                 Ok(body)
             }
             Err(mut failure) => {
+                // Who has never heard of the catalog may have come to somebody else.
+                failure.foreign &= self.known.load(Ordering::Relaxed);
+                if failure.clock_is_off() {
+                    failure.heals = true;
+                    failure.line += "; this host's clock is off: synchronize it (NTP), and it goes on by itself";
+                }
                 if failure.is_unauthorized() {
                     // What was good enough before may be so again: a key server that is away, a late rotation.
                     failure.heals = self.auth.renews() && self.known.load(Ordering::Relaxed);
@@ -168,6 +190,19 @@ impl Client {
                 Err(failure)
             }
         }
+    }
+
+    fn token_of(&self, path: &str) -> Option<HeaderValue> {
+        self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(path).cloned()
+    }
+
+    /// A table's token from now on; none: the catalog's.
+    pub(super) fn keep_token(&self, path: &str, token: Option<HeaderValue>) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match token {
+            Some(token) => tokens.insert(path.to_owned(), token),
+            None => tokens.remove(path),
+        };
     }
 
     async fn once(
@@ -179,7 +214,8 @@ impl Client {
         headers.extend(call.headers.clone());
         let shown = match token {
             Some(token) => {
-                headers.insert(AUTHORIZATION, token.clone());
+                // As in Java's client, a header that the user gave goes before.
+                headers.entry(AUTHORIZATION).or_insert_with(|| token.clone());
                 Shown::Nothing
             }
             None => self.auth.authorize(&mut headers).await?,
@@ -223,6 +259,7 @@ impl Client {
                 status: None,
                 sent: !(error.is_connect() || error.is_builder()),
                 heals: false,
+                foreign: false,
                 line: self.say(what, &error.without_url()),
             }
         };
@@ -232,12 +269,14 @@ impl Client {
             return response.bytes().await.map_err(fail);
         }
         let moved = response.headers().get("location").and_then(|to| to.to_str().ok()).map(|to| format!(" to {to}"));
+        let body = answer::limited(response).await;
         let said = match status.is_redirection() {
             true => format!(": a redirect{} that is not followed", moved.unwrap_or_default()),
-            false => answer::told(&answer::limited(response).await),
+            false => answer::told(&body),
         };
         let line = clip(format!("catalog {}: the server answered {}{said}", self.name, status.as_u16()));
-        Err(Failure { status: Some(status), sent: true, heals: false, line: self.secrets.hide(line) })
+        let foreign = status.is_client_error() && answer::is_page(&body);
+        Err(Failure { status: Some(status), sent: true, heals: false, foreign, line: self.secrets.hide(line) })
     }
 
     fn say(&self, what: &str, error: &reqwest::Error) -> String {

@@ -69,8 +69,6 @@ pub struct Rest {
     commit_together: bool,
     storage: Storage,
     stores: Mutex<HashMap<TableIdent, TableStore>>,
-    /// Those that the server gave with tables, to be shown when they are committed to.
-    tokens: Mutex<HashMap<TableIdent, HeaderValue>>,
 }
 
 impl fmt::Debug for Rest {
@@ -115,6 +113,7 @@ impl Rest {
             offered: Offered::default(),
             page_size,
             requests: requests.clone(),
+            tokens: Mutex::default(),
             known: AtomicBool::new(false),
         };
         let query = said(ours, "warehouse").map(|warehouse| format!("?warehouse={}", encode(warehouse)));
@@ -149,7 +148,6 @@ impl Rest {
             commit_together: super::flag(config, super::COMMIT_TOGETHER, false)?,
             storage: Storage::counted(properties, requests),
             stores: Mutex::default(),
-            tokens: Mutex::default(),
         })
     }
 
@@ -191,12 +189,7 @@ impl Rest {
     fn loaded(&self, ident: &TableIdent, loaded: LoadedTable) -> Result<Table> {
         let token = loaded.config.as_ref().and_then(|config| config.get("token")).filter(|token| !token.is_empty());
         token.into_iter().for_each(|token| self.client.secrets.learn(token));
-        let mut tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match token.and_then(|token| bearer(token)) {
-            Some(token) => tokens.insert(ident.clone(), token),
-            None => tokens.remove(ident),
-        };
-        drop(tokens);
+        self.client.keep_token(&self.table_path(ident), token.and_then(|token| bearer(token)));
         let given = Given::new(loaded.config, loaded.storage_credentials, &self.client.secrets);
         let mut stores = self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let old = stores.remove(ident);
@@ -376,8 +369,7 @@ impl Catalog for Rest {
         let makes = requirements.contains(&TableRequirement::NotExist);
         let updates = if makes { creation::updates(base.metadata(), updates) } else { updates };
         let change = TableChange { base, requirements, updates };
-        let token = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(ident).cloned();
-        let call = Call::new(Endpoint::UpdateTable, self.table_path(ident)).token(token);
+        let call = Call::new(Endpoint::UpdateTable, self.table_path(ident)).of_table();
         let call = self.named(call, std::slice::from_ref(&change)).json(&change_body(change))?;
         let at = |failure: Failure| {
             let error = if makes { failure.create() } else { failure.commit() };
@@ -417,7 +409,7 @@ impl Catalog for Rest {
         let sent = self.client.send(&Call::new(Endpoint::DropTable, path)).await;
         sent.map_err(|failure| failure.plain().at(format_args!("table {ident}")))?;
         self.stores.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
-        self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(ident);
+        self.client.keep_token(&self.table_path(ident), None);
         Ok(())
     }
 }

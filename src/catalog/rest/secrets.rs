@@ -8,7 +8,7 @@ use super::encode;
 /// Shorter values would black out ordinary words.
 const LENGTH_MIN: usize = 6;
 /// Of those that pass (tokens, vended keys), the newest are remembered.
-const PASSING_MAX: usize = 256;
+const PASSING_MAX: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Secrets {

@@ -32,6 +32,25 @@ pub(super) fn database_url(uri: &str) -> std::result::Result<String, String> {
     }
 }
 
+/// What sqlx connects to, with Java's `jdbc.user` and `jdbc.password`. As there, what the address itself says wins, and
+/// SQLite has no use for either.
+pub(super) fn signed_in(url: &str, user: Option<&str>, password: Option<&str>) -> std::result::Result<String, String> {
+    if url.starts_with("sqlite:") || user.or(password).is_none() {
+        return Ok(url.to_owned());
+    }
+    let mut url = url::Url::parse(url).map_err(|error| error.to_string())?;
+    let says = |key: &str| url.query_pairs().any(|(name, _)| name == key);
+    let user = user.filter(|_| url.username().is_empty() && !says("user"));
+    let password = password.filter(|_| url.password().is_none() && !says("password"));
+    // As parameters: in front of the host they could not stand where there is none.
+    for (key, value) in [("user", user), ("password", password)] {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(key, value);
+        }
+    }
+    Ok(url.into())
+}
+
 /// Makes the folder that a SQLite file will lie in.
 pub(super) async fn make_folder(catalog: &str, uri: &str) -> Result<()> {
     let Some(path) = sqlite_path(uri) else { return Ok(()) };
@@ -68,5 +87,22 @@ mod tests {
             let error = database_url(refused).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_user_and_the_password_of_jdbc_are_added_where_there_are_none() {
+        for (url, signed) in [
+            ("postgres://h:1/d", "postgres://h:1/d?user=me&password=p%26%25%2Fw"),
+            ("postgres:///d?host=/run", "postgres:///d?host=/run&user=me&password=p%26%25%2Fw"),
+            ("postgres://u@h/d", "postgres://u@h/d?password=p%26%25%2Fw"),
+            ("postgres://u:p@h/d", "postgres://u:p@h/d"),
+            ("postgres://h/d?user=u&password=p", "postgres://h/d?user=u&password=p"),
+            ("sqlite:///srv/c.db?mode=rwc", "sqlite:///srv/c.db?mode=rwc"),
+        ] {
+            assert_eq!(signed_in(url, Some("me"), Some("p&%/w")).as_deref(), Ok(signed), "{url}");
+            assert_eq!(signed_in(url, None, None).as_deref(), Ok(url));
+        }
+        let error = signed_in("postgres://h:port/d", Some("me"), Some("secret")).unwrap_err();
+        assert!(!error.contains("secret"), "{error}");
     }
 }

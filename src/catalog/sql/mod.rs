@@ -20,7 +20,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row};
 
-use self::address::{database_url, make_folder};
+use self::address::{database_url, make_folder, signed_in};
 use self::failure::{connection_lost, said};
 use super::error::one_line;
 use super::metadata::{self, Next};
@@ -85,7 +85,10 @@ impl Sql {
     pub async fn open(config: &config::Catalog, requests: Requests) -> Result<Sql> {
         let uri = super::required(config, "uri")?;
         let warehouse = super::required(config, "warehouse")?;
-        let url = database_url(uri).map_err(|reason| Error::Refused(format!("catalog {}: {reason}", config.name)))?;
+        let jdbc = |key: &str| config.properties.get(key).map(String::as_str);
+        let url = database_url(uri)
+            .and_then(|url| signed_in(&url, jdbc("jdbc.user"), jdbc("jdbc.password")))
+            .map_err(|reason| Error::Refused(format!("catalog {}: {reason}", config.name)))?;
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
         if sqlite {

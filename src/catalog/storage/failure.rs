@@ -12,11 +12,6 @@ pub(super) fn usage_error(message: String) -> iceberg::Error {
 }
 
 pub(super) fn io_error(location: &str, error: io::Error) -> iceberg::Error {
-    // object_store's errors come through tokio's AsyncWrite in this wrapping.
-    let error = match error.downcast::<object_store::Error>() {
-        Ok(inner) => return store_error(location, inner),
-        Err(error) => error,
-    };
     let (kind, retryable) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
             (ErrorKind::DataInvalid, false)
@@ -53,8 +48,15 @@ pub(super) fn store_error(location: &str, error: object_store::Error) -> iceberg
     let whole = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     // Azurite calls a wrong signature by the name of a missing permission.
     let unknown = whole.contains("failed to authenticate the request");
+    // Azure has no code of its own for a clock that is off.
+    let skewed =
+        whole.contains("The Date header in the request is incorrect") || whole.contains("Request date header too old");
     let known = REFUSALS.iter().find(|refusal| {
-        refusal.codes.iter().any(|code| if unknown { *code == "AuthenticationFailed" } else { says(&whole, code) })
+        refusal.codes.iter().any(|code| match (skewed, unknown) {
+            (true, _) => *code == "RequestTimeTooSkewed",
+            (_, true) => *code == "AuthenticationFailed",
+            _ => says(&whole, code),
+        })
     });
     let line = match known {
         Some(refusal) => {
@@ -184,6 +186,8 @@ mod tests {
             assert!(!text.contains('<') && !text.contains('\n') && !text.contains("RequestId"), "{text}");
         }
         assert!(refused("InternalError", "try again").retryable());
+        let skewed = refused("AuthenticationFailed", "Server failed to authenticate. Request date header too old: 'x'");
+        assert!(skewed.retryable() && skewed.to_string().contains("clock is off"), "{skewed}");
         // A word in a message is no code.
         assert!(refused("InternalError", "AccessDenied").retryable());
     }

@@ -12,6 +12,7 @@ mod local;
 mod location;
 mod object;
 mod s3;
+mod upload;
 mod vended;
 
 use std::collections::{BTreeMap, HashMap};
@@ -263,7 +264,7 @@ impl iceberg::io::Storage for Storage {
             }
             Location::Object { bucket, key } => {
                 let (store, key) = self.object(location, &bucket, &key)?;
-                Ok(Box::new(object::Writer::new(store, key, location)))
+                Ok(Box::new(upload::Writer::new(store, key, location)))
             }
         }
     }

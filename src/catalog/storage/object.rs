@@ -1,4 +1,4 @@
-//! What every object store has in common: retries, whole puts, streamed uploads, ranged reads.
+//! What every object store has in common: retries, whole puts, ranged reads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,18 +6,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use iceberg::io::{FileRead, FileWrite};
-use object_store::buffered::BufWriter;
+use iceberg::io::FileRead;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
-use tokio::io::AsyncWriteExt;
 
-use super::failure::{io_error, store_error, usage_error};
-
-/// Size of an upload's parts. S3 takes at most 10,000 of them, so files up to 80 GB.
-const PART_BYTES: usize = 8 << 20;
-/// Parts of one file that are under way at the same time; with the one being filled, this bounds its memory.
-const PARTS_IN_FLIGHT: usize = 2;
+use super::failure::store_error;
 
 /// A failed request is repeated after about this long, then after twice as long, …
 const RETRY_WAIT: Duration = Duration::from_millis(100);
@@ -88,64 +81,5 @@ pub(super) struct Reader {
 impl FileRead for Reader {
     async fn read(&self, range: Range<u64>) -> iceberg::Result<Bytes> {
         self.store.get_range(&self.key, range).await.map_err(|error| store_error(&self.location, error))
-    }
-}
-
-/// A streamed object: one put when it is small, else a multipart upload, which is aborted when a part fails or the
-/// writer is dropped before `close`.
-pub(super) struct Writer {
-    upload: Option<BufWriter>,
-    location: String,
-}
-
-impl Writer {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, key: Path, location: &str) -> Writer {
-        let upload = BufWriter::with_capacity(store, key, PART_BYTES).with_max_concurrency(PARTS_IN_FLIGHT);
-        Writer { upload: Some(upload), location: location.to_owned() }
-    }
-
-    fn closed(&self) -> iceberg::Error {
-        usage_error(format!("{}: the file was already closed or failed", self.location))
-    }
-
-    async fn abandon(&mut self) {
-        if let Some(mut upload) = self.upload.take()
-            && let Err(error) = upload.abort().await
-        {
-            tracing::warn!(location = %self.location, %error, "an unfinished upload could not be aborted; its parts stay until the bucket's lifecycle rule removes them");
-        }
-    }
-}
-
-#[async_trait]
-impl FileWrite for Writer {
-    async fn write(&mut self, bytes: Bytes) -> iceberg::Result<()> {
-        let upload = match self.upload.as_mut() {
-            Some(upload) => upload,
-            None => return Err(self.closed()),
-        };
-        if let Err(error) = upload.put(bytes).await {
-            self.abandon().await;
-            return Err(store_error(&self.location, error));
-        }
-        Ok(())
-    }
-
-    async fn close(&mut self) -> iceberg::Result<()> {
-        // `finish` aborts by itself when a part or the completion fails.
-        let mut upload = self.upload.take().ok_or_else(|| self.closed())?;
-        upload.shutdown().await.map_err(|error| io_error(&self.location, error))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let Some(mut upload) = self.upload.take() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // Best effort: the process may be going down, and the bucket's lifecycle rule is the backstop.
-                let _ = upload.abort().await;
-            });
-        }
     }
 }

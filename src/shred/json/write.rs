@@ -277,15 +277,16 @@ impl<'a> Writer<'a> {
     }
 
     fn any(&mut self, of: &'a Type, fields: Range<usize>, depth: u32) -> Result<(), RejectCode> {
+        let bytes = |wanted: u16| {
+            let found = self.stack[fields.clone()].iter().rfind(|occurrence| occurrence.field == wanted);
+            found.map_or((0, 0), |occurrence| (occurrence.start, occurrence.end))
+        };
+        debug_assert_eq!(of.fields.len(), 2);
+        let (url, (start, end)) = (bytes(0), bytes(1));
+        let url = &self.buffer[url.0..url.1];
         self.out.push(b'{');
-        if !fields.is_empty() {
-            let bytes = |wanted: u16| {
-                let found = self.stack[fields.clone()].iter().rfind(|occurrence| occurrence.field == wanted);
-                found.map_or((0, 0), |occurrence| (occurrence.start, occurrence.end))
-            };
-            debug_assert_eq!(of.fields.len(), 2);
-            let (url, (start, end)) = (bytes(0), bytes(1));
-            let url = &self.buffer[url.0..url.1];
+        // Fields that the wire has empty are as good as absent.
+        if !url.is_empty() || start < end {
             self.out.extend_from_slice(b"\"@type\":");
             text::put_string(self.out, url);
             let name = url.rsplit(|byte| *byte == b'/').next().unwrap_or_default();

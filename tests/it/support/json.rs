@@ -212,7 +212,7 @@ fn any(oracle: &Oracle<'_>, any: &DynamicMessage, notes: &mut Notes) -> String {
         Value::Bytes(bytes) => bytes.as_slice(),
         other => panic!("{other:?} is no value"),
     });
-    if any.field_by_number(1).is_none() && any.field_by_number(2).is_none() {
+    if url.is_empty() && bytes.is_empty() {
         return "{}".into();
     }
     let mut parts = vec![format!("\"@type\":{}", quoted(url))];
