@@ -55,6 +55,8 @@ pub struct Unframe {
     /// The message indexes of the messages that are declared in the message's file. Some have two: which of a message's
     /// nested types count is not agreed among clients.
     indexes: Vec<(Vec<u32>, String)>,
+    /// Those of the topic's message, as most serializers write them: no others begin like that.
+    usual: Vec<u8>,
 }
 
 /// Where the message is in a buffer, and the schema that the frame names by a number.
@@ -92,7 +94,8 @@ impl Unframe {
                 }
             }
         }
-        Unframe { framing, message: message.full_name.clone(), file: message.place.file.clone(), indexes }
+        let usual = written(&message.place.index);
+        Unframe { framing, message: message.full_name.clone(), file: message.place.file.clone(), indexes, usual }
     }
 
     /// Takes the frame off `buffer[start..end]`, the value of `record`.
@@ -124,6 +127,9 @@ impl Unframe {
         }
         let id = take(&mut rest).ok_or_else(|| Misframed::bad("the value ends inside its schema id"))?;
         let id = i32::from_be_bytes(id);
+        if let Some(message) = rest.strip_prefix(self.usual.as_slice()) {
+            return Ok(Framed { start: end - message.len(), end, schema_id: Some(id) });
+        }
         let indexes =
             indexes(&mut rest).map_err(|detail| Misframed { schema_id: Some(id), ..Misframed::bad(detail) })?;
         self.check(&indexes, Some(id))?;
@@ -213,6 +219,19 @@ fn indexes(rest: &mut &[u8]) -> Result<Vec<u32>, &'static str> {
     Ok(indexes)
 }
 
+/// The same the other way round.
+fn written(indexes: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match indexes {
+        [0] => bytes.push(0),
+        _ => {
+            let numbers = [indexes.len() as u64].into_iter().chain(indexes.iter().map(|index| u64::from(*index)));
+            numbers.for_each(|number| wire::put_varint(&mut bytes, number << 1));
+        }
+    }
+    bytes
+}
+
 /// A zigzag varint of 32 bits: five bytes at most.
 fn zigzag(rest: &mut &[u8]) -> Option<i32> {
     let mut value = 0u64;
@@ -242,6 +261,7 @@ mod tests {
             framing,
             message: "shop.Order.Item".into(),
             file: "shop.proto".into(),
+            usual: written(&[1, 1]),
             indexes: vec![
                 known(&[0], "Refund"),
                 known(&[1], "Order"),
@@ -251,6 +271,16 @@ mod tests {
                 known(&[1, 0], "Order.Item"),
             ],
         }
+    }
+
+    #[test]
+    fn message_indexes_are_written_as_they_are_read() {
+        for of in [&[0_u32] as &[u32], &[1], &[0, 0], &[3, 0, 70_000]] {
+            let bytes = written(of);
+            let mut rest = bytes.as_slice();
+            assert_eq!((indexes(&mut rest).as_deref(), rest), (Ok(of), &[][..]), "{bytes:?}");
+        }
+        assert_eq!(written(&[0]), [0], "the short form");
     }
 
     #[test]

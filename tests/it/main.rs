@@ -1,5 +1,6 @@
 //! The promises of calve, one file each, on real parts where a promise is about one.
 
+mod aws_chain;
 mod catalog_faults;
 mod catalogs;
 mod chaos;

@@ -123,7 +123,11 @@ fn store(asked: &Asked, method: &str, path: &str) -> Response {
 }
 
 async fn put(table: &Table, name: &str) {
-    let output = table.file_io().new_output(format!("s3://lake/t/{name}")).unwrap();
+    put_at(table, &format!("s3://lake/t/{name}")).await;
+}
+
+async fn put_at(table: &Table, location: &str) {
+    let output = table.file_io().new_output(location).unwrap();
     output.write(Bytes::from_static(b"x")).await.unwrap();
 }
 
@@ -201,4 +205,86 @@ async fn keys_that_cannot_be_renewed() {
         counts
     });
     assert_eq!(by_key, BTreeMap::from([("all-2".to_owned(), 8)]));
+}
+
+/// Of a table's answer, the field that holds what is vended, and what it holds: by number and end.
+type Granting = fn(u32, String) -> (&'static str, Value);
+
+/// How long what [`vendor_of`] vends is good.
+const LIFE: Duration = Duration::from_secs(3);
+
+/// A catalog of one table and its store in one, for clouds whose keys are one token.
+async fn vendor_of(location: &'static str, granting: Granting) -> Fake {
+    let vended = AtomicU32::new(0);
+    Fake::start(move |asked| {
+        let (method, path) = asked.line.split_once(' ').unwrap();
+        if path.starts_with("/lake/") {
+            return store(asked, method, path);
+        }
+        if path.starts_with("/v1/config") {
+            return answer(200, json!({ "defaults": {}, "overrides": {} }));
+        }
+        let end = chrono::Utc::now().timestamp_millis() + i64::try_from(LIFE.as_millis()).unwrap();
+        let number = vended.fetch_add(1, Ordering::SeqCst) + 1;
+        let (field, granted) = granting(number, end.to_string());
+        let mut loaded = crate::rest_protocol::table(location);
+        loaded[field] = granted;
+        answer(200, loaded)
+    })
+    .await
+}
+
+/// Two files written with what was vended first and one after its end, as the store was asked for them.
+async fn written_before_and_after_the_end(fake: &Fake, endpoint: &str, location: &str) -> Vec<Asked> {
+    let url = fake.url();
+    let properties = [("uri", url.as_str()), (endpoint, url.as_str())];
+    let catalog = catalog::open(&configured("lake", CatalogKind::Rest, &properties)).await.unwrap();
+    let table = catalog.load(&ident()).await.unwrap();
+    put_at(&table, &format!("{location}/data/1")).await;
+    put_at(&table, &format!("{location}/data/2")).await;
+    assert_eq!(fake.count("GET /v1/namespaces/a/tables/t"), 1);
+    tokio::time::sleep(LIFE + Duration::from_millis(100)).await;
+    put_at(&table, &format!("{location}/data/3")).await;
+    assert_eq!(fake.count("GET /v1/namespaces/a/tables/t"), 2);
+    fake.asked().into_iter().filter(|asked| asked.line.starts_with("PUT /lake/")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_google_are_renewed() {
+    // Beside the list of credentials, as servers write them that are older than the list.
+    let fake = vendor_of("gs://lake/t", |number, end| {
+        let token = format!("planted-token-{number}");
+        ("config", json!({ "gcs.oauth2.token": token, "gcs.oauth2.token-expires-at": end }))
+    })
+    .await;
+    let written = written_before_and_after_the_end(&fake, "gcs.service.host", "gs://lake/t").await;
+    let shown: Vec<_> = written.iter().map(|asked| asked.header("authorization").unwrap()).collect();
+    assert_eq!(shown, ["Bearer planted-token-1", "Bearer planted-token-1", "Bearer planted-token-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signatures_of_azure_are_renewed() {
+    const LOCATION: &str = "abfss://lake@acc.dfs.core.windows.net/t";
+    let fake = vendor_of(LOCATION, |number, end| {
+        let config = json!({
+            "adls.sas-token.acc.dfs.core.windows.net": format!("sv=2024-11-04&sig=planted%2Fsig-{number}"),
+            "adls.sas-token-expires-at-ms.acc.dfs.core.windows.net": end,
+            // Another account's is not for this one.
+            "adls.sas-token.other.dfs.core.windows.net": "sv=2024-11-04&sig=other",
+        });
+        ("storage-credentials", json!([{ "prefix": LOCATION, "config": config }]))
+    })
+    .await;
+    let written = written_before_and_after_the_end(&fake, "adls.endpoint", LOCATION).await;
+    let shown: Vec<_> = written.iter().map(|asked| query_value(&asked.line, "sig")).collect();
+    let wanted = ["planted/sig-1", "planted/sig-1", "planted/sig-2"].map(|signature| Some(signature.to_owned()));
+    assert_eq!(shown, wanted);
+    assert!(written.iter().all(|asked| asked.header("authorization").is_none()));
+}
+
+/// A parameter of a request's line, decoded.
+fn query_value(line: &str, name: &str) -> Option<String> {
+    let (_, query) = line.split_once('?')?;
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
