@@ -63,7 +63,7 @@ fn faults_of_every_kind_come_at_once_with_file_and_line() {
         ("calve.toml:9: ", "memory_limit"),
         ("calve.toml:19: ", "sasl.mechanim"),
         ("calve.toml:43: ", "_kafka.offset"),
-        ("catalogs/local.toml:12: ", "NOWHERE is not set"),
+        ("catalogs/local.toml:13: ", "NOWHERE is not set"),
     ]) {
         assert!(line.starts_with(place) && line.contains(says), "{line}");
     }

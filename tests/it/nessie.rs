@@ -209,4 +209,16 @@ async fn daemons_that_start_at_once_fill_one_table_in_nessie() {
         assert_eq!(snapshots, 1, "Nessie keeps them all now? so should the other tests");
     }
     assert_exactly_once(&project, &broker, &*catalog, &nessie.minio).await;
+
+    // A field that comes later has its column, whatever numbers Nessie gives.
+    project.edit("proto/test/v1/event.proto", "message Event {", "message Event {\n  int64 added = 999;");
+    let added = |id: i64| [event(id), vec![0xb8, 0x3e, 7]].concat();
+    let ids = rounds * 800..rounds * 800 + 100;
+    broker.produce("events", &ids.map(|id| Record::new((id % 4) as i32, added(id))).collect::<Vec<_>>());
+    project.catch_up();
+    let sql = "SELECT count(*) FROM bronze.events WHERE added = 7";
+    let (code, out, errors) = project.calve(&["query", "--format", "csv", sql]);
+    assert_eq!((code, out.lines().nth(1)), (0, Some("100")), "{out}\n{errors}");
+    let (code, out, errors) = project.calve(&["verify", TABLES[0], "--deep"]);
+    assert_eq!(code, 0, "{out}\n{errors}");
 }

@@ -8,7 +8,7 @@ use crate::support::project::{PROTO, Project, event};
 use crate::support::proxy::{Fault, Proxy};
 
 /// Each in one place of the configuration.
-const PLANTED: [&str; 10] = [
+const PLANTED: [&str; 14] = [
     "planted-kafka-password",
     "planted-http-token",
     "planted-registry-password",
@@ -19,6 +19,10 @@ const PLANTED: [&str; 10] = [
     "planted-rest-credential",
     "planted-rest-header",
     "planted-s3-second-key",
+    "planted-jdbc-password",
+    "planted-adls-signature",
+    "planted-gcs-token",
+    "planted-aws-secret-key",
 ];
 
 fn assert_clean(what: &str, text: &str) {
@@ -52,7 +56,10 @@ async fn planted_secrets_stay_where_they_were_planted() {
     project.write("proto/test/v1/event.proto", PROTO);
     project.write(
         "catalogs/postgres.toml",
-        "type = \"sql\"\nuri = \"postgresql://me:planted-postgres-password@127.0.0.1:1/db\"\nwarehouse = \"w\"\n",
+        "type = \"sql\"\nuri = \"postgresql://me:planted-postgres-password@127.0.0.1:1/db\"\nwarehouse = \"w\"\n\
+         \"jdbc.user\" = \"me\"\n\"jdbc.password\" = \"planted-jdbc-password\"\n\
+         \"adls.sas-token\" = \"sv=1&sig=planted-adls-signature\"\n\"gcs.oauth2.token\" = \"planted-gcs-token\"\n\
+         \"client.access-key-id\" = \"k\"\n\"client.secret-access-key\" = \"planted-aws-secret-key\"\n",
     );
     let refused = "{\"error\":{\"message\":\"no such token\",\"type\":\"NotAuthorizedException\",\"code\":401}}";
     let proxy = Proxy::start(&rest.address).await;
