@@ -211,7 +211,7 @@ async fn keys_that_cannot_be_renewed() {
 type Granting = fn(u32, String) -> (&'static str, Value);
 
 /// How long what [`vendor_of`] vends is good.
-const LIFE: Duration = Duration::from_secs(3);
+const LIFE: Duration = Duration::from_secs(6);
 
 /// A catalog of one table and its store in one, for clouds whose keys are one token.
 async fn vendor_of(location: &'static str, granting: Granting) -> Fake {

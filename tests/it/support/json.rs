@@ -250,8 +250,9 @@ fn time(name: &str, seconds: i64, nanos: i64) -> Option<String> {
         let valid = (-62_135_596_800..=253_402_300_799).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
         return valid.then(|| format!("{}{}Z", time.format("%Y-%m-%dT%H:%M:%S"), fraction(nanos as u64)));
     }
-    let valid =
-        seconds.abs() <= 315_576_000_000 && nanos.abs() < 1_000_000_000 && seconds.signum() * nanos.signum() >= 0;
+    let valid = (-315_576_000_000..=315_576_000_000).contains(&seconds)
+        && nanos.abs() < 1_000_000_000
+        && seconds.signum() * nanos.signum() >= 0;
     let mut text = String::new();
     let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
     let _ = write!(text, "{sign}{}{}s", seconds.unsigned_abs(), fraction(nanos.unsigned_abs()));

@@ -173,7 +173,7 @@ impl Oracle<'_> {
                 let fine = if full_name == "google.protobuf.Timestamp" {
                     (-62_135_596_800..=253_402_300_799).contains(&seconds) && (0..1_000_000_000).contains(&nanos)
                 } else {
-                    seconds.abs() <= 315_576_000_000
+                    (-315_576_000_000..=315_576_000_000).contains(&seconds)
                         && nanos.abs() < 1_000_000_000
                         && seconds.signum() * nanos.signum() >= 0
                 };
