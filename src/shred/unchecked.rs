@@ -80,8 +80,8 @@ pub fn put<T: Copy>(slots: &mut [Slot], index: usize, row: usize, value: T) {
     debug_assert!(row < slot.room as usize, "row {row} of {}", slot.room);
     debug_assert_eq!(size_of::<T>(), slot.width as usize);
     // SAFETY: `Columns::make_room_in` makes the slots after the vectors have grown, and before the interpreter has a row of
-    // theirs; a field's slot is that of its op's kind, by `Field::value_column`. Vectors are taken from `Columns` when a
-    // batch ends, and room is made before the next one's first row.
+    // theirs; a field's slot is that of its op's kind, by `Field::value_column`: no text's, which has no marks. Vectors
+    // are taken from `Columns` when a batch ends, and room is made before the next one's first row.
     unsafe {
         slot.values.cast::<T>().add(row).write(value);
         slot.marks.add(row).write(1);

@@ -50,23 +50,16 @@ fn four_daemons_meet_rarely_on_one_table_and_throw_nothing_away() {
     wait_until_shared(&daemons);
     let names = ["calve_commits_total", "calve_commit_conflicts_total", "calve_discarded_batches_total"];
     let before = names.map(|name| sum(&daemons, name));
-    let started = Instant::now();
-    let [commits, conflicts, discarded] = loop {
-        let round = Instant::now();
-        while round.elapsed() < Duration::from_secs(5) {
-            produce();
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let after = names.map(|name| sum(&daemons, name));
-        let since: [f64; 3] = std::array::from_fn(|at| after[at] - before[at]);
-        if since[0] > 20.0 && started.elapsed() > Duration::from_secs(20) {
-            break since;
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "{} commits", since[0]);
-    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        produce();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let after = names.map(|name| sum(&daemons, name));
+    let [commits, conflicts, discarded] = std::array::from_fn(|at| after[at] - before[at]);
     println!("{commits} commits, {conflicts} conflicts, {discarded} thrown away");
-    // On a machine that does something else besides; `end_to_end many` has the figures of an idle one.
-    assert!(conflicts < commits, "{conflicts} conflicts in {commits} commits");
+    assert!(commits > 20.0, "{commits} commits");
+    assert!(conflicts < commits / 2.0, "{conflicts} conflicts in {commits} commits");
     assert_eq!(discarded, 0.0, "batches that were thrown away without a rebalance");
     // Whoever met another wrote its metadata again, and no data.
     let written: f64 = daemons

@@ -1,7 +1,8 @@
 //! The conversation with a server: requests under our identity, each sent once, and what came of them.
 //!
 //! The one request that is sent again is one that was refused with 401 (or the protocol's 419): the server has done
-//! nothing, and there is a newer token to show, or the catalog's where it was a table's own.
+//! nothing, and there is a newer token to show. A table's own token may be refused with 403 as well, and then the
+//! catalog's is shown.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
