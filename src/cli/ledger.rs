@@ -11,7 +11,7 @@ use super::{Exit, Global, Usage, probe, tables};
 use crate::catalog::{self, Catalog};
 use crate::commit::ancestry::Found;
 use crate::commit::decide::{self, Decision};
-use crate::commit::{Ledger, TopicLedger};
+use crate::commit::{Committer, Ledger, TopicLedger};
 use crate::config::{Project, TableName, Topic, units};
 use crate::source::{Admin, Watermarks};
 
@@ -194,6 +194,9 @@ async fn reset(
     let told = ledger.topic(&topic.name);
     let going_on = target(project, topic, told, to, recreated).await?;
 
+    if topic.table == found.name {
+        make_up(&catalog, topic, &ledger).await?;
+    }
     // The quarantine table goes first, as in every commit: what it has already stays there, unless offsets come again.
     if topic.table == found.name
         && let Some(theirs) = quarantine_ledger(&*catalog, &topic.quarantine).await?
@@ -207,6 +210,20 @@ async fn reset(
     }
     let ledger = decided(catalog, &found.name, topic, going_on.offsets, going_on.recreated).await?;
     print(global, Decided { table: found.name.to_string(), decision: "reset", ledger })
+}
+
+/// Rejects that the ledger says are there are so before it is moved.
+async fn make_up(catalog: &Arc<dyn Catalog>, topic: &Topic, ledger: &Ledger) -> anyhow::Result<()> {
+    let counterparts = ledger.topic(&topic.name).map_or(&[][..], |entry| &entry.counterparts);
+    if counterparts.is_empty() || tables::load(&**catalog, &topic.quarantine).await?.is_none() {
+        return Ok(());
+    }
+    let mut quarantine = Committer::open(catalog.clone(), &catalog::ident(&topic.quarantine)?).await?;
+    for counterpart in counterparts {
+        quarantine.make_up_for(&topic.name, counterpart).await?;
+    }
+    quarantine.close().await;
+    Ok(())
 }
 
 async fn decided(

@@ -428,7 +428,7 @@ impl Committer {
         let ours = table.metadata().current_snapshot_id() == Some(snapshot_id);
         self.table = table;
         if ours {
-            self.manifests.advance(snapshot_id, produced.list, produced.manifest);
+            self.manifests.advance(snapshot_id, produced.list, produced.manifest.zip(produced.entries));
             self.set_reading(ledger.map(|ledger| Reading {
                 ledger,
                 found: ancestry::Found::Snapshot(snapshot_id),

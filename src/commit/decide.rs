@@ -27,7 +27,8 @@ pub struct Shown {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Go on from what the ledger says; where that cannot be proved, from the mirror, without one from nothing.
+    /// Go on from what the ledger says; where that cannot be proved, from the mirror, without one from nothing. Rejects
+    /// that are not there are not waited for.
     Accept,
     /// The topic goes on at these offsets; a partition that is not named starts as the topic is configured to.
     /// `recreated`: the topic lost its earlier life, the offsets already in the table may come again.
@@ -55,7 +56,10 @@ pub async fn decide(catalog: Arc<dyn Catalog>, ident: &TableIdent, decision: &De
     let mut ledger = reading.map(|reading| reading.ledger).unwrap_or_default();
     let mut began = Began::of(table.metadata());
     let word = match decision {
-        Decision::Accept => "accept",
+        Decision::Accept => {
+            ledger.forget_counterparts();
+            "accept"
+        }
         Decision::Reset { topic, offsets, recreated } => {
             ledger.reset(topic, offsets, *recreated);
             began.reset(topic, offsets, *recreated);

@@ -42,6 +42,8 @@ pub enum Fault {
     Overtaken,
     /// Of changes that were to be one, only the first is applied; the answer is lost.
     Torn,
+    /// Of changes that were to be one, the first is dropped; all is said to be well.
+    Dropped,
 }
 
 #[derive(Debug)]
@@ -153,7 +155,13 @@ impl FakeCatalog {
             }
             Some(Fault::Overtaken) => drop(self.foreign_append(1).await),
             Some(Fault::Torn) => changes.truncate(1),
-            Some(Fault::LostAfter) | None => {}
+            Some(Fault::LostAfter | Fault::Dropped) | None => {}
+        }
+        if fault == Some(Fault::Dropped) {
+            let (ident, _, _) = changes.remove(0);
+            let mut tables = vec![self.load(&ident).await?];
+            tables.extend(self.apply_all(changes).await?);
+            return Ok(tables);
         }
         let answer = self.apply_all(changes).await;
         match fault {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::batch::OffsetRange;
 use crate::error::{Error, Result};
@@ -42,6 +43,22 @@ pub struct TopicLedger {
     /// Earlier lives of a topic that was recreated, in order; their rows are still in the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
+    /// Commits of rejects that went with commits of this table, until the next commit of the same partitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counterparts: Vec<Counterpart>,
+}
+
+/// A batch's rejects, whose commit was sent together with the commit of its rows. Not every catalog that says that it
+/// changes two tables as one does so: whoever reads on from the rows' ledger looks whether the rejects are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counterpart {
+    /// The quarantine table.
+    pub table: Uuid,
+    pub commit: Uuid,
+    /// Names the rejects' files.
+    pub manifest: String,
+    /// By partition: the offset up to which the rejects account for.
+    pub next: BTreeMap<i32, i64>,
 }
 
 /// A topic's earlier life under the same name.
@@ -211,8 +228,29 @@ impl Ledger {
         for (partition, range) in ranges {
             entry.set(*partition, range.to);
         }
+        // Whoever has these partitions has looked whether it is there.
+        entry
+            .counterparts
+            .retain(|counterpart| !counterpart.next.keys().any(|partition| ranges.contains_key(partition)));
         entry.rows += rows;
         entry.rejects += rejects;
+    }
+
+    /// Rejects go with the commit that this ledger is of.
+    pub fn accompany(&mut self, topic: &str, counterpart: Counterpart) {
+        self.topics.entry(topic.to_owned()).or_default().counterparts.push(counterpart);
+    }
+
+    /// The rejects that must be there before one of these partitions is read on.
+    pub fn counterparts(&self, topic: &str, partitions: &[i32]) -> Vec<Counterpart> {
+        let known = self.topic(topic).map_or(&[][..], |entry| &entry.counterparts);
+        let concerns = |counterpart: &&Counterpart| partitions.iter().any(|p| counterpart.next.contains_key(p));
+        known.iter().filter(concerns).cloned().collect()
+    }
+
+    /// A person's decision: go on with the rejects that there are.
+    pub fn forget_counterparts(&mut self) {
+        self.topics.values_mut().for_each(|entry| entry.counterparts.clear());
     }
 
     /// A person's decision: go on at `offsets`; partitions that it does not name lose their entry, so that the
@@ -223,6 +261,7 @@ impl Ledger {
         let id = entry.id.take();
         let cluster = entry.cluster.take();
         let next = std::mem::take(&mut entry.next);
+        entry.counterparts.clear();
         if recreated && next.iter().any(|next| *next > 0) {
             entry.former.push(Former { id, cluster, next });
         }
@@ -273,6 +312,28 @@ mod tests {
         assert_eq!(ledger.next("orders", 9), None);
         assert_eq!(ledger.offsets("orders"), BTreeMap::from([(0, 12), (2, 3)]));
         assert_eq!(Ledger::from_json(&ledger.to_json()).unwrap(), ledger);
+    }
+
+    #[test]
+    fn a_counterpart_stays_until_its_partitions_move() {
+        let mut ledger = Ledger::default();
+        ledger.account("orders", None, None, &ranges(&[(0, 0, 5), (1, 0, 5), (2, 0, 9)]), 10, 2);
+        let next = BTreeMap::from([(0, 5), (1, 5)]);
+        let id = Uuid::from_u128(7);
+        let counterpart = Counterpart { table: id, commit: id, manifest: "m.avro".into(), next };
+        ledger.accompany("orders", counterpart.clone());
+        let json = ledger.to_json();
+        let id = "00000000-0000-0000-0000-000000000007";
+        let kept = format!(
+            r#""counterparts":[{{"table":"{id}","commit":"{id}","manifest":"m.avro","next":{{"0":5,"1":5}}}}]"#
+        );
+        assert!(json.contains(&kept), "{json}");
+        assert_eq!(Ledger::from_json(&json).unwrap(), ledger);
+        ledger.account("orders", None, None, &ranges(&[(2, 9, 12)]), 3, 0);
+        assert_eq!(ledger.counterparts("orders", &[1, 2]), [counterpart]);
+        assert_eq!(ledger.counterparts("orders", &[2]), []);
+        ledger.account("orders", None, None, &ranges(&[(1, 5, 6)]), 1, 0);
+        assert_eq!(ledger.counterparts("orders", &[0, 1]), []);
     }
 
     #[test]

@@ -39,9 +39,10 @@ pub struct Produced {
     pub snapshot: Snapshot,
     /// The snapshot's manifests, with sequence numbers assigned.
     pub list: Vec<ManifestFile>,
-    /// The manifest that took the new files, and its entries as they will be after the commit; none if they may not be
-    /// kept in memory.
-    pub manifest: Option<(String, Vec<Entry>)>,
+    /// The manifest that took the new files, if there are any.
+    pub manifest: Option<String>,
+    /// Its entries as they will be after the commit; none if they may not be kept in memory.
+    pub entries: Option<Vec<Entry>>,
     /// Paths of the manifest and the list, to be deleted should the snapshot never be committed.
     pub written: Vec<String>,
 }
@@ -82,7 +83,7 @@ pub async fn produce(
     let mut files: Vec<(String, Bytes)> = Vec::with_capacity(2);
     let mut merged: HashSet<String> = HashSet::new();
     let mut list: Vec<ManifestFile> = Vec::with_capacity(manifests.list().len() + 1);
-    let mut manifest = None;
+    let (mut manifest, mut kept) = (None, None);
     if !delta.added.is_empty() {
         let plan = manifests::plan_merge(manifests.list(), delta.spec_id);
         let mut entries = manifests.entries(table, &plan.sources).await?;
@@ -121,7 +122,7 @@ pub async fn produce(
             sequence_number,
             file_sequence_number: sequence_number,
         }));
-        manifest = manifests::cacheable(version).then_some((path, entries));
+        (manifest, kept) = (Some(path), manifests::cacheable(version).then_some(entries));
     }
     // A manifest without a live file says nothing to a reader; it was needed by the snapshot that deleted the files.
     list.extend(
@@ -181,7 +182,7 @@ pub async fn produce(
         Some((first, added)) => builder.with_row_range(first, added).build(),
         None => builder.build(),
     };
-    Ok(Produced { snapshot, list, manifest, written })
+    Ok(Produced { snapshot, list, manifest, entries: kept, written })
 }
 
 /// The folder of the table's metadata.

@@ -4,7 +4,7 @@
 //! Quarantine comes first, so that whatever the main table accounts for is never missing there. Killed between the
 //! two, the quarantine table is ahead; the restart leaves out what it holds already (see [`super::quarantined`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::patience::patiently;
 use super::worker::Staged;
 use super::{CROWD, CROWDED_INTERVAL_MIN, Ingest, REREAD_MAX, REREAD_MIN, open, resolve};
 use crate::batch::{OffsetRange, StagedFiles};
-use crate::commit::{Append, Committer, Outcome};
+use crate::commit::{Append, Outcome};
 use crate::config::Start;
 use crate::error::{Error, Result};
 use crate::schema::evolve::WRITTEN_SCHEMA;
@@ -95,7 +95,7 @@ impl Ingest {
         };
         self.commit_id = Uuid::now_v7();
         if staged.reject_count > 0 {
-            match self.commit_rejects(&append, staged.rejects, staged.reject_count).await? {
+            match self.commit_rejects(&append, staged.rejects, staged.reject_count, &staged.rejected).await? {
                 Rejected::Alone => fail::fail_point!("ingest::between_commits"),
                 Rejected::WithRows(snapshot_id) => {
                     fail::fail_point!("ingest::committed");
@@ -176,7 +176,13 @@ impl Ingest {
     }
 
     /// Commits a batch's rejects, and with them, where the catalog can, its rows.
-    async fn commit_rejects(&mut self, rows: &Append, files: StagedFiles, count: u64) -> Result<Rejected> {
+    async fn commit_rejects(
+        &mut self,
+        rows: &Append,
+        files: StagedFiles,
+        count: u64,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<Rejected> {
         let ranges = &rows.ranges;
         let patience = self.patience.clone();
         let topic = self.topic.name.clone();
@@ -192,17 +198,14 @@ impl Ingest {
             return Ok(Rejected::Moved);
         }
         if self.quarantine.is_none() {
-            let catalog = &self.context.catalog;
-            let quarantine = patiently!(patience, Committer::open(catalog.clone(), &self.rejects.ident))?;
-            self.quarantine =
-                Some(quarantine.counted_in(self.context.metrics.table(&self.topic.quarantine.to_string())));
+            self.open_quarantine().await?;
             let owned: Vec<i32> = self.owned.keys().copied().collect();
             self.consult_quarantine(&owned).await?;
         }
         let Some(quarantine) = &mut self.quarantine else {
             return Err(Error::halt("the quarantine table was opened above"));
         };
-        let ahead = ranges.iter().map(|(partition, range)| {
+        let ahead = ranges.iter().filter(|(partition, _)| partitions.contains(partition)).map(|(partition, range)| {
             let next = self.owned.get(partition).and_then(|progress| progress.quarantine_next).unwrap_or(range.from);
             (*partition, OffsetRange { from: next, to: range.to.max(next) })
         });

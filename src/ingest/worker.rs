@@ -4,6 +4,7 @@
 //! A worker stages; it never commits. After a failure it stages nothing more until it is told to abort, and says what
 //! failed when it is asked to finish.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,6 +31,8 @@ pub struct Staged {
     pub row_count: u64,
     pub rejects: StagedFiles,
     pub reject_count: u64,
+    /// The partitions that they are from.
+    pub rejected: BTreeSet<i32>,
 }
 
 impl Staged {
@@ -38,6 +41,7 @@ impl Staged {
         self.row_count += other.row_count;
         self.rejects.files.extend(other.rejects.files);
         self.reject_count += other.reject_count;
+        self.rejected.extend(other.rejected);
     }
 }
 
@@ -86,6 +90,7 @@ impl Worker {
             reject_writer: None,
             row_count: 0,
             reject_count: 0,
+            rejected: BTreeSet::new(),
             failure: None,
         };
         Worker { work: sender, load, task: tokio::spawn(state.run(receiver)) }
@@ -137,6 +142,7 @@ struct State {
     reject_writer: Option<(Table, TableWriter)>,
     row_count: u64,
     reject_count: u64,
+    rejected: BTreeSet<i32>,
     failure: Option<Error>,
 }
 
@@ -191,6 +197,7 @@ impl State {
 
     async fn reject(&mut self, batch: &RawBatch, rejects: &[crate::batch::Reject]) -> Result<()> {
         self.reject_count += rejects.len() as u64;
+        self.rejected.insert(batch.partition);
         for reject in rejects {
             self.metrics.rejected(reject.code);
         }
@@ -252,6 +259,7 @@ impl State {
         let mut staged = Staged {
             row_count: std::mem::take(&mut self.row_count),
             reject_count: std::mem::take(&mut self.reject_count),
+            rejected: std::mem::take(&mut self.rejected),
             ..Staged::default()
         };
         if let Some(writer) = self.writer.take() {
@@ -274,6 +282,7 @@ impl State {
         self.shredder = None;
         self.failure = None;
         (self.row_count, self.reject_count) = (0, 0);
+        self.rejected.clear();
         let reject_writer = self.reject_writer.take().map(|(_, writer)| writer);
         for writer in [self.writer.take(), reject_writer].into_iter().flatten() {
             writer.abort().await;

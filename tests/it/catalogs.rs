@@ -279,7 +279,7 @@ async fn rest_behaves() {
     let rest = Part::start("rest", &[]);
     // A slash at the end must not matter.
     let uri = format!("{}/", rest.address);
-    let config = configured("rest", CatalogKind::Rest, &[("uri", &uri), ("calve.commit-together", "true")]);
+    let config = configured("rest", CatalogKind::Rest, &[("uri", &uri)]);
     behaves(catalog::open(&config).await.unwrap()).await;
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::broker::{Broker, Record};
+use crate::support::gcs::Uploads;
 use crate::support::parts::Part;
 use crate::support::project::{Project, damaged, event};
 
@@ -66,19 +67,15 @@ fn on(warehouse: &str, properties: &str) -> String {
 
 const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-#[test]
-fn a_topic_fills_a_table_in_azure() {
-    let (broker, azure) = (Broker::light(), Part::start("azurite", &[]));
+/// Two runs into a table on a store, laid out for object stores, its metadata elsewhere.
+fn a_topic_fills_a_table(broker: &Broker, warehouse: &str, metadata: &str, properties: &str) {
     broker.create_topic("events", 2, &[]);
     broker.produce("events", &records(2, 0..3000));
-    let connection = format!(
-        "\"adls.connection-string\" = \"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURE_KEY};BlobEndpoint={};\"",
-        azure.address
+    let keys = format!(
+        "[topics.events.properties]\n\"write.object-storage.enabled\" = \"true\"\n\
+         \"write.metadata.path\" = \"{metadata}\"\n"
     );
-    // Laid out for object stores, and with metadata elsewhere.
-    let keys = "[topics.events.properties]\n\"write.object-storage.enabled\" = \"true\"\n\
-                \"write.metadata.path\" = \"abfss://lake@devstoreaccount1.dfs.core.windows.net/meta/events\"\n";
-    let project = Project::with(&broker, keys, "", &on("abfss://lake/warehouse", &connection));
+    let project = Project::with(broker, &keys, "", &on(warehouse, properties));
     project.catch_up();
     broker.produce("events", &records(2, 3000..4000));
     project.catch_up();
@@ -87,6 +84,26 @@ fn a_topic_fills_a_table_in_azure() {
     assert_eq!((code, out.lines().nth(1)), (0, Some("3920,3920")), "{out}{errors}");
     let (code, out, errors) = project.calve(&["verify", "bronze.events", "--deep"]);
     assert_eq!(code, 0, "{out}\n{errors}");
+}
+
+#[test]
+fn a_topic_fills_a_table_in_azure() {
+    let (broker, azure) = (Broker::light(), Part::start("azurite", &[]));
+    let connection = format!(
+        "\"adls.connection-string\" = \"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURE_KEY};BlobEndpoint={};\"",
+        azure.address
+    );
+    let metadata = "abfss://lake@devstoreaccount1.dfs.core.windows.net/meta/events";
+    a_topic_fills_a_table(&broker, "abfss://lake/warehouse", metadata, &connection);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_fills_a_table_in_google() {
+    let (broker, google) = (Broker::light(), Part::start("gcs", &[]));
+    let uploads = Uploads::start(&google.address).await;
+    let nobody = format!("\"gcs.service.host\" = \"{}\"\n\"gcs.no-auth\" = \"true\"", uploads.address);
+    a_topic_fills_a_table(&broker, "gs://lake/warehouse", "gs://lake/meta/events", &nobody);
+    assert_eq!(uploads.unfinished(), 0);
 }
 
 #[test]

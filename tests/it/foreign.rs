@@ -296,22 +296,38 @@ fn a_spec_a_sort_order_and_columns_that_others_changed_are_used_from_the_next_fi
 
 const PROTO: &str = "proto/test/v1/event.proto";
 
+/// Topics of one partition and one message, `events` among them.
+fn with_topics(broker: &Broker, all: &[&str]) -> Project {
+    let mut more = String::new();
+    for topic in all {
+        broker.create_topic(topic, 1, &[]);
+        if *topic != "events" {
+            more += &format!("[topics.{topic}]\nmessage = \"test.v1.Event\"\ncommit_interval = \"100ms\"\n");
+        }
+    }
+    let local = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
+    Project::with(broker, &more, "commit_interval = \"100ms\"\n", local)
+}
+
+fn produce_to(broker: &Broker, topics: &[&str], ids: std::ops::Range<i64>) {
+    let records: Vec<Record> = ids.map(|id| Record::new(0, event(id))).collect();
+    topics.iter().for_each(|topic| broker.produce(topic, &records));
+}
+
+/// Waits until the table cannot take its topic's message any more, and why.
+fn halted(daemon: &Daemon, topic: &str) -> String {
+    daemon.wait_for(&format!("topic {topic}: table bronze.{topic} cannot"), Duration::from_secs(30));
+    let status: Value = serde_json::from_str(&daemon.get("/status")).unwrap();
+    assert_eq!(status["topics"][topic]["state"], "halted", "{status}");
+    status["topics"][topic]["reason"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
-    let topics = ["required", "kafka", "others"];
-    let mut more = String::new();
-    for topic in topics {
-        more += &format!("[topics.{topic}]\nmessage = \"test.v1.Event\"\ncommit_interval = \"100ms\"\n");
-    }
+    let all = ["events", "required", "kafka", "others"];
     let broker = Broker::light();
-    let all: Vec<&str> = ["events"].into_iter().chain(topics).collect();
-    let produce = |ids: std::ops::Range<i64>| {
-        let records: Vec<Record> = ids.map(|id| Record::new(0, event(id))).collect();
-        all.iter().for_each(|topic| broker.produce(topic, &records));
-    };
-    all.iter().for_each(|topic| broker.create_topic(topic, 1, &[]));
-    let local = "type = \"sql\"\nuri = \"sqlite:///warehouse/catalog.db\"\nwarehouse = \"warehouse\"\n";
-    let project = Project::with(&broker, &more, "commit_interval = \"100ms\"\n", local);
+    let project = with_topics(&broker, &all);
+    let produce = |ids: std::ops::Range<i64>| produce_to(&broker, &all, ids);
     produce(0..10);
     let daemon = project.start();
     all.iter().for_each(|topic| daemon.wait_for_rows(topic, 10));
@@ -326,12 +342,6 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
     engines::run("foreigner.py", &required);
 
     produce(10..20);
-    let halted = |topic: &str| {
-        daemon.wait_for(&format!("topic {topic}: table bronze.{topic} cannot"), Duration::from_secs(30));
-        let status: Value = serde_json::from_str(&daemon.get("/status")).unwrap();
-        assert_eq!(status["topics"][topic]["state"], "halted", "{status}");
-        status["topics"][topic]["reason"].as_str().unwrap().to_owned()
-    };
     for (topic, words) in [
         (
             "events",
@@ -340,7 +350,7 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
         ("kafka", ["test.v1.Event", "_kafka is not of the type", "by 0", "without a snapshot"]),
         ("required", ["test.v1.Event.id", "is required (NOT NULL)", "by 0", "without a snapshot"]),
     ] {
-        let reason = halted(topic);
+        let reason = halted(&daemon, topic);
         println!("{reason}");
         assert!(words.iter().all(|word| reason.contains(word)), "{words:?} are not all in: {reason}");
     }
@@ -361,5 +371,84 @@ fn what_cannot_be_gone_on_with_halts_its_topic_and_says_who_and_what() {
             project.offsets(&format!("bronze.{topic}")).into_keys().filter(|(_, offset)| *offset >= 0).count(),
             30
         );
+    }
+}
+
+#[test]
+fn a_column_that_is_dropped_and_made_again_is_another_one() {
+    let all = ["events", "same", "inside", "others"];
+    let broken = ["events", "same", "inside"];
+    let broker = Broker::light();
+    let project = with_topics(&broker, &all);
+    produce_to(&broker, &all, 0..10);
+    let daemon = project.start();
+    all.iter().for_each(|topic| daemon.wait_for_rows(topic, 10));
+
+    let mut spark = Spark::of_project(project.path());
+    for topic in broken {
+        let table = format!("local.bronze.{topic}");
+        spark.sql(&insert(&table, &table, &[FOREIGN]));
+    }
+    for (topic, column, kind) in [
+        ("events", "numbers", "string"),
+        ("same", "name", "string"),
+        ("same", "inner", "struct<x: double, note: string>"),
+        ("inside", "inner.note", "int"),
+        ("inside", "inner.x", "double"),
+    ] {
+        spark.sql(&format!("ALTER TABLE local.bronze.{topic} DROP COLUMN {column}"));
+        spark.sql(&format!("ALTER TABLE local.bronze.{topic} ADD COLUMN {column} {kind}"));
+    }
+
+    produce_to(&broker, &all, 10..20);
+    let gone = |path: &str| format!("test.v1.Event.{path}: somebody else dropped its column");
+    for (topic, paths) in
+        [("events", &["numbers"][..]), ("same", &["name", "inner"][..]), ("inside", &["inner.note", "inner.x"][..])]
+    {
+        let reason = halted(&daemon, topic);
+        println!("{reason}");
+        assert!(paths.iter().all(|path| reason.contains(&gone(path))), "{paths:?} are not all in: {reason}");
+        assert!(reason.contains("by 0") && reason.contains("of spark 4.0.5 (application local-"), "{reason}");
+    }
+    // From now on nothing is committed to these tables, by this daemon or by the next.
+    let metadata = || broken.map(|topic| project.metadata(&format!("bronze.{topic}")));
+    let left = metadata();
+    let committed = |topic: &str| project.offsets(&format!("bronze.{topic}"));
+    let before: BTreeMap<&str, usize> = broken.iter().map(|topic| (*topic, committed(topic).len())).collect();
+    println!("{before:?}");
+    produce_to(&broker, &all, 20..30);
+    daemon.wait_for_rows("others", 30);
+    assert_eq!(daemon.terminate(), 1);
+    let (code, out, errors) = project.calve(&["run", "--until-caught-up"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    for (topic, path) in [("events", "numbers"), ("same", "inner"), ("inside", "inner.x")] {
+        let said = out.lines().find(|line| line.starts_with(&format!("{topic}: halted: ")));
+        assert!(said.is_some_and(|line| line.contains(&gone(path))), "{topic}: {out}{errors}");
+    }
+    assert_eq!(metadata(), left);
+
+    // As it says: a column left out, others made new beside those that have their names.
+    project.edit("calve.toml", "[topics.events]\n", "[topics.events]\nexclude = [\"numbers\"]\n");
+    for topic in ["same", "inside"] {
+        let section = format!("[topics.{topic}]\n");
+        project.edit("calve.toml", &section, &format!("{section}on_incompatible = \"new_column\"\n"));
+    }
+    project.catch_up();
+    for topic in all {
+        let offsets = committed(topic);
+        assert!(offsets.len() == 30 && offsets.values().all(|times| *times == 1), "{topic}: {offsets:?}");
+    }
+    // Nothing of ours went into theirs.
+    for (topic, theirs, ours, filled) in [
+        ("events", "numbers", "numbers", false),
+        ("same", "name", "name_2", true),
+        ("same", "inner", "inner_2", true),
+        ("inside", "inner.note", "inner.note_2", false),
+        ("inside", "inner.x", "inner.x_2", true),
+    ] {
+        let count = format!("SELECT count({theirs}) AS theirs, count({ours}) AS ours FROM local.bronze.{topic}");
+        let rows = spark.sql(&count);
+        let since = if filled { 30 - before[topic] } else { 0 };
+        assert_eq!((&rows[0]["theirs"], &rows[0]["ours"]), (&0.into(), &since.into()), "{topic}: {rows:?}");
     }
 }

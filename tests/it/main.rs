@@ -17,6 +17,7 @@ mod hostile;
 mod ingest;
 mod interop;
 mod many;
+mod minio;
 mod nessie;
 mod outages;
 mod postgres;

@@ -81,8 +81,7 @@ async fn a_rest_catalog_behind_a_bad_network() {
     broker.create_topic("events", 2, &[]);
     let project = Project::new(&broker, "commit_interval = \"100ms\"\n").on_rest(&rest.address);
     let catalog = format!(
-        "type = \"rest\"\nuri = \"{}\"\n\"rest.client.socket-timeout-ms\" = \"1500\"\n\
-         \"calve.commit-together\" = \"true\"\n",
+        "type = \"rest\"\nuri = \"{}\"\n\"rest.client.socket-timeout-ms\" = \"1500\"\n",
         proxy.url(&rest.address)
     );
     project.write("catalogs/local.toml", &catalog);

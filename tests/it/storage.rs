@@ -17,14 +17,15 @@ use crate::support::parts::Part;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::tables::configured;
 
-/// The keys that `tests/parts/s3.sh` knows.
+/// The keys that `tests/parts/s3.sh` and `minio.sh` know.
 const KEYS: [(&str, &str); 3] = [
     ("s3.access-key-id", "calve-access-key"),
     ("s3.secret-access-key", "calve-secret-key"),
     ("s3.region", "us-east-1"),
 ];
 
-fn s3(endpoint: &str) -> BTreeMap<String, String> {
+/// Of the S3 at this endpoint.
+pub fn s3(endpoint: &str) -> BTreeMap<String, String> {
     let endpoint = [("s3.endpoint", endpoint), ("s3.path-style-access", "true")];
     KEYS.iter().chain(&endpoint).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -41,7 +42,7 @@ async fn listed(storage: &Storage, prefix: &str) -> Vec<Entry> {
 }
 
 /// The same for every store; `root` is a location below which nothing is yet.
-async fn holds_files(storage: Storage, root: &str) {
+pub async fn holds_files(storage: Storage, root: &str) {
     let files = storage.file_io();
     let at = |name: &str| format!("{root}/{name}");
 

@@ -19,7 +19,7 @@ mod vended;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ pub struct Rest {
     /// The server promises to answer a repeated `Idempotency-Key` with the first answer.
     idempotent: bool,
     trust_mirror: bool,
-    commit_together: bool,
+    /// Until the server says that it does not after all.
+    commit_together: AtomicBool,
     storage: Storage,
     stores: Mutex<HashMap<TableIdent, TableStore>>,
 }
@@ -143,9 +144,7 @@ impl Rest {
             separator,
             idempotent: server.idempotency_key_lifetime.is_some(),
             trust_mirror: super::flag(config, super::TRUST_MIRROR, false)?,
-            // Only when asked for: Iceberg's own server drops a table's change that another writer's came before, and
-            // says that all went well.
-            commit_together: super::flag(config, super::COMMIT_TOGETHER, false)?,
+            commit_together: super::flag(config, super::COMMIT_TOGETHER, true)?.into(),
             storage: Storage::counted(properties, requests),
             stores: Mutex::default(),
         })
@@ -382,11 +381,12 @@ impl Catalog for Rest {
     }
 
     fn commits_together(&self) -> bool {
-        self.commit_together && self.client.offered.has(Endpoint::CommitTransaction)
+        self.commit_together.load(Ordering::Relaxed) && self.client.offered.has(Endpoint::CommitTransaction)
     }
 
     /// Servers are said to change all tables or none, but there are some that change one after the other, Iceberg's own
-    /// test server among them: what a refusal left behind is not known.
+    /// test server among them, which also drops a table's change that another writer's came before, and says that all
+    /// went well: what a refusal left behind is not known, and what is there has to be looked at.
     async fn commit_together(&self, changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {
         let idents: Vec<TableIdent> = changes.iter().map(|change| change.base.identifier().clone()).collect();
         let call = self.named(Call::new(Endpoint::CommitTransaction, "/transactions/commit"), &changes);
@@ -394,6 +394,11 @@ impl Catalog for Rest {
         let sent = self.client.send(&call.json(&json!({ "table-changes": changes }))?).await;
         sent.map_err(|failure| match failure.commit() {
             error @ Error::Unavailable(_) => error,
+            Error::Refused(why) => {
+                tracing::warn!(catalog = %self.client.name, why, "tables are not changed together any more but one after the other");
+                self.commit_together.store(false, Ordering::Relaxed);
+                Error::Unknown(why)
+            }
             error => Error::Unknown(error.to_string()),
         })?;
         let mut tables = Vec::with_capacity(idents.len());

@@ -100,6 +100,8 @@ const REFUSALS: &[Refusal] = &[
             "InvalidAccessKeyId",
             "SignatureDoesNotMatch",
             "InvalidToken",
+            // MinIO's word for a session token that is not its own.
+            "InvalidTokenId",
             "InvalidSecurity",
             "AuthenticationFailed",
             // versitygw's word for a key that it does not know.

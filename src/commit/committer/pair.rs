@@ -1,26 +1,43 @@
 //! Two tables changed as one: a batch's rejects and its rows, where the catalog has such a thing.
+//!
+//! Not every catalog that says so does it: there are servers that change one table after the other, and drop the change
+//! of one that somebody else changed meanwhile. So the rows' ledger names the rejects that went with them
+//! ([`Counterpart`]). Whoever sends both sees what came of it; should it die before, the next one to read on from that
+//! ledger finds the rejects there, or commits them itself.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use iceberg::spec::{DataFile, Manifest, ManifestStatus};
 use iceberg::table::Table;
 
 use super::Committer;
+use crate::batch::OffsetRange;
 use crate::catalog;
 use crate::commit::attempt::{self, Prepared};
-use crate::commit::change::Append;
+use crate::commit::change::{Append, Outcome};
 use crate::commit::fence::{self, Fence};
-use crate::error::Result;
+use crate::commit::ledger::Counterpart;
+use crate::commit::snapshot::COMMIT_ID;
+use crate::error::{Error, Result};
+
+/// How often others may move the quarantine table's ledger while missing rejects are committed.
+const MOVES_MAX: usize = 8;
 
 impl Committer {
     /// A commit of the batch onto the table as it is known, not sent; none if that is not what comes next, or cannot be
     /// known.
-    async fn ready(&mut self, append: &Append) -> Result<Option<Prepared>> {
+    async fn ready(&mut self, append: &Append, counterpart: Option<Counterpart>) -> Result<Option<Prepared>> {
         if self.doubtful.contains(&append.commit_id) {
             return Ok(None);
         }
-        let Fence::Go(work) = fence::rows(append, self.uuid, &self.table, self.reading.as_ref(), &self.told)? else {
-            return Ok(None);
+        let mut work = match fence::rows(append, self.uuid, &self.table, self.reading.as_ref(), &self.told)? {
+            Fence::Go(work) => work,
+            Fence::Stop(_) => return Ok(None),
         };
+        if let (Some(ledger), Some(counterpart)) = (&mut work.ledger, counterpart) {
+            ledger.accompany(&append.topic, counterpart);
+        }
         match attempt::prepare(&self.table, *work, &mut self.manifests, &self.needed).await {
             Ok(prepared) => Ok(Some(prepared)),
             Err(error) if error.is_retry() => Ok(None),
@@ -43,8 +60,14 @@ impl Committer {
             return Ok(None);
         }
         let started = Instant::now();
-        let Some(first) = self.ready(rejects).await? else { return Ok(None) };
-        let second = match other.ready(rows).await {
+        let Some(first) = self.ready(rejects, None).await? else { return Ok(None) };
+        let counterpart = first.produced.manifest.clone().map(|manifest| Counterpart {
+            table: self.uuid,
+            commit: rejects.commit_id,
+            manifest,
+            next: rejects.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect(),
+        });
+        let second = match other.ready(rows, counterpart).await {
             Ok(Some(second)) => second,
             missing => {
                 self.abandon(rejects.commit_id, Some(first)).await;
@@ -85,6 +108,79 @@ impl Committer {
                 Ok(None)
             }
         }
+    }
+
+    /// Commits the rejects that went with a commit of rows to this, their quarantine table, if they are not there. They
+    /// have the id that they were sent with: whoever sent them, and lives, finds them.
+    pub async fn make_up_for(&mut self, topic: &str, counterpart: &Counterpart) -> Result<()> {
+        let partitions: Vec<i32> = counterpart.next.keys().copied().collect();
+        let mut last = String::new();
+        for _ in 0..MOVES_MAX {
+            let next = self.starts(topic, &partitions).await?;
+            let next = |partition: &i32| next.get(partition).copied().flatten();
+            if self.uuid != counterpart.table {
+                tracing::warn!(table = %self.table.identifier(), commit_id = %counterpart.commit, "the quarantine table is not the one any more that the last rejects were committed to");
+                return Ok(());
+            }
+            // Those of one commit come together, and their snapshot may have expired.
+            let accounted =
+                counterpart.next.iter().any(|(partition, to)| next(partition).is_some_and(|next| next >= *to));
+            if accounted || self.was_committed(counterpart) {
+                return Ok(());
+            }
+            let (spec_id, files) = self.files_of(counterpart).await?;
+            let range = |partition, to| OffsetRange { from: next(partition).unwrap_or(to), to };
+            let append = Append {
+                commit_id: counterpart.commit,
+                rows: files.iter().map(DataFile::record_count).sum(),
+                files,
+                spec_id,
+                topic: topic.to_owned(),
+                topic_id: None,
+                cluster_id: None,
+                ranges: counterpart.next.iter().map(|(partition, to)| (*partition, range(partition, *to))).collect(),
+                rejects: 0,
+                schema: None,
+                late: false,
+                summary: BTreeMap::new(),
+            };
+            match self.commit(&append).await? {
+                Outcome::Committed { snapshot_id } => {
+                    tracing::warn!(table = %self.table.identifier(), snapshot_id, rejects = append.rows, "the catalog had changed only one of two tables; the rejects are committed now");
+                    return Ok(());
+                }
+                Outcome::Moved { why } => last = why,
+            }
+        }
+        Err(Error::retry(format!("table {}: rejects are not there yet: {last}", self.table.identifier())))
+    }
+
+    /// Whether a snapshot of this commit is or was on main; that it was rolled back since is somebody's decision.
+    fn was_committed(&self, counterpart: &Counterpart) -> bool {
+        let id = counterpart.commit.to_string();
+        let mut snapshots = self.table.metadata().snapshots();
+        snapshots.any(|snapshot| snapshot.summary().additional_properties.get(COMMIT_ID) == Some(&id))
+    }
+
+    /// The files that a manifest added, with their partition spec.
+    async fn files_of(&self, counterpart: &Counterpart) -> Result<(i32, Vec<DataFile>)> {
+        let (name, path) = (self.table.identifier(), &counterpart.manifest);
+        let passing = |error: iceberg::Error| {
+            Error::retry(format!("table {name}: reading the manifest {path} failed"))
+                .caused_by(anyhow::anyhow!("{error}"))
+        };
+        if !self.table.file_io().exists(path).await.map_err(passing)? {
+            return Err(Error::halt(format!(
+                "table {name}: the catalog changed only one of two tables, and the manifest {path}, which names the \
+                 rejects that are missing, is gone; `calve ledger accept` of the table with the rows goes on without \
+                 them"
+            )));
+        }
+        let bytes = self.table.file_io().new_input(path).map_err(passing)?.read().await.map_err(passing)?;
+        let manifest = Manifest::parse_avro(&bytes).map_err(passing)?;
+        let added = manifest.entries().iter().filter(|entry| entry.status() == ManifestStatus::Added);
+        let files = added.map(|entry| entry.data_file().clone()).collect();
+        Ok((manifest.metadata().partition_spec().spec_id(), files))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use iceberg::TableIdent;
+use iceberg::{TableIdent, TableUpdate};
 
 use super::fence::{FAST, batch, committed, open};
 use crate::batch::OffsetRange;
 use crate::catalog::Catalog;
 use crate::commit::change::Append;
 use crate::commit::committer::Committer;
+use crate::commit::decide::{Decision, decide};
 use crate::commit::fake::{FakeCatalog, Fault, creation, data_file, ident};
 
 fn quarantine() -> TableIdent {
@@ -54,6 +55,7 @@ async fn both_tables_are_changed_once_whatever_comes_in_between() {
         (Some(Fault::Unavailable), false),
         (Some(Fault::Overtaken), false),
         (Some(Fault::Torn), false),
+        (Some(Fault::Dropped), false),
     ] {
         let (catalog, mut rejects, mut rows) = tables().await;
         assert!(commit(&mut rejects, &mut rows, &pair(0)).await);
@@ -76,6 +78,88 @@ async fn both_tables_are_changed_once_whatever_comes_in_between() {
             assert_eq!(ours.len(), 3, "{fault:?}: {ident}");
         }
     }
+}
+
+/// As a new owner of partition 0 does it, before it reads on.
+async fn make_up(catalog: &Arc<FakeCatalog>, by: &mut Committer) {
+    for counterpart in open(catalog).await.ledger().counterparts("orders", &[0]) {
+        by.make_up_for("orders", &counterpart).await.unwrap();
+    }
+}
+
+async fn reopened(catalog: &Arc<FakeCatalog>) -> Committer {
+    let mut rejects = Committer::open(catalog.clone(), &quarantine()).await.unwrap();
+    rejects.set_limits(FAST);
+    rejects
+}
+
+async fn rejects_there(catalog: &FakeCatalog) -> u64 {
+    catalog.live_files_of(&quarantine()).await.iter().map(|file| file.record_count()).sum()
+}
+
+#[tokio::test]
+async fn rejects_that_were_dropped_are_made_up_for_by_who_reads_on() {
+    // More than make one manifest of sixteen: the lost one names files of others, too.
+    for before in [0, 1, 15] {
+        let (catalog, mut rejects, mut rows) = tables().await;
+        for batch in 0..before {
+            assert!(commit(&mut rejects, &mut rows, &pair(10 * batch)).await);
+        }
+        catalog.fail_next([Fault::Dropped]);
+        let batch = pair(10 * before);
+        assert_eq!(rejects.commit_with(&batch[0], &mut rows, &batch[1]).await.unwrap(), None);
+        // Its sender dies here. Meanwhile another partition goes on, and keeps what it does not know.
+        let mut other = open(&catalog).await;
+        other.starts("orders", &[1]).await.unwrap();
+        committed(other.commit(&super::fence::batch(&[(1, 0, 5)])).await.unwrap());
+        assert_eq!(rejects_there(&catalog).await, 2 * before as u64);
+        let mut next = reopened(&catalog).await;
+        make_up(&catalog, &mut next).await;
+        assert_eq!(rejects_there(&catalog).await, 2 * (before + 1) as u64);
+        assert_eq!(next.ledger().next("orders", 0), Some(10 * (before + 1)));
+        assert_eq!(next.ledger().topic("orders").unwrap().rows, 2 * (before + 1) as u64);
+        // Once: by whoever comes next, and by the sender, who was only slow.
+        make_up(&catalog, &mut reopened(&catalog).await).await;
+        committed(rejects.commit(&batch[0]).await.unwrap());
+        committed(rows.commit(&batch[1]).await.unwrap());
+        assert_eq!(rejects_there(&catalog).await, 2 * (before + 1) as u64);
+        assert!(commit(&mut rejects, &mut rows, &pair(10 * (before + 1))).await);
+        assert_eq!(rows.ledger().topic("orders").unwrap().counterparts.len(), 1, "the last pair's only");
+    }
+}
+
+#[tokio::test]
+async fn what_others_do_to_the_quarantine_table_is_not_undone() {
+    let (catalog, mut rejects, mut rows) = tables().await;
+    assert!(commit(&mut rejects, &mut rows, &pair(0)).await);
+    assert!(commit(&mut rejects, &mut rows, &pair(10)).await);
+    let table = catalog.load(&quarantine()).await.unwrap();
+    let first = table.metadata().current_snapshot().unwrap().parent_snapshot_id().unwrap();
+    // Rolled back by one: they were there, and somebody did not want them.
+    let refs = crate::commit::expire::Refs::of(table.metadata()).unwrap();
+    let back = TableUpdate::SetSnapshotRef { ref_name: "main".to_owned(), reference: refs.main_at(first) };
+    catalog.commit(&table, Vec::new(), vec![back]).await.unwrap();
+    make_up(&catalog, &mut reopened(&catalog).await).await;
+    assert_eq!(rejects_there(&catalog).await, 2);
+    // Made anew: it is another table.
+    catalog.drop_table(&quarantine()).await.unwrap();
+    catalog.create(&quarantine(), creation(&[])).await.unwrap();
+    make_up(&catalog, &mut reopened(&catalog).await).await;
+    assert_eq!(rejects_there(&catalog).await, 0);
+}
+
+#[tokio::test]
+async fn rejects_whose_manifest_is_gone_are_said_to_be_until_a_person_goes_on() {
+    let (catalog, mut rejects, mut rows) = tables().await;
+    catalog.fail_next([Fault::Dropped]);
+    let batch = pair(0);
+    assert_eq!(rejects.commit_with(&batch[0], &mut rows, &batch[1]).await.unwrap(), None);
+    let owed = open(&catalog).await.ledger().counterparts("orders", &[0]);
+    catalog.io().delete(&owed[0].manifest).await.unwrap();
+    let error = reopened(&catalog).await.make_up_for("orders", &owed[0]).await.unwrap_err();
+    assert!(!error.is_retry() && error.message.contains("`calve ledger accept`"), "{error}");
+    decide(catalog.clone(), &ident(), &Decision::Accept).await.unwrap();
+    assert_eq!(open(&catalog).await.ledger().counterparts("orders", &[0]), []);
 }
 
 #[tokio::test]
