@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use crate::support::broker::{Broker, Record};
 use crate::support::parts::Part;
 use crate::support::project::{Project, damaged, event};
+use crate::support::proxy::{Fault, Proxy};
 
 /// Records of which one in forty is damaged.
 fn records(partitions: i32, ids: std::ops::Range<i64>) -> Vec<Record> {
@@ -254,6 +255,47 @@ fn a_rest_catalog_that_loses_answers_loses_no_rows() {
     assert_eq!(daemon.terminate(), 0);
     project.catch_up();
     project.assert_exactly_once(&broker, "events");
+}
+
+/// A server that changes one of two tables and says that all went well: who asked it finds out, and if it is killed
+/// before it could, the next one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejects_that_a_rest_catalog_dropped_are_made_up_for() {
+    let (broker, rest) = (Broker::light(), Part::start("rest", &[]));
+    let proxy = Proxy::start(&rest.address).await;
+    broker.create_topic("events", 2, &[]);
+    let project = Project::new(&broker, "commit_interval = \"200ms\"\n").on_rest(&rest.address);
+    project.write("catalogs/local.toml", &format!("type = \"rest\"\nuri = \"{}\"\n", proxy.url(&rest.address)));
+    let mut next = 0;
+    let mut produce = || {
+        broker.produce("events", &records(2, next..next + 500));
+        next += 500;
+        next
+    };
+    let counts = |table: &str| {
+        let (code, out, errors) =
+            project.calve(&["query", "--format", "csv", &format!("SELECT count(*) FROM {table}")]);
+        assert_eq!(code, 0, "{errors}");
+        out.lines().nth(1).unwrap().parse::<i64>().unwrap()
+    };
+    for round in 0..3 {
+        let rejected = if round == 0 { 0 } else { counts("bronze.events__quarantine") };
+        let read = produce();
+        proxy.arm("POST /v1/transactions/commit ", Fault::Halve, 1);
+        let killed = project.calve_with(&["run", "--until-caught-up"], &[("CALVE_KILL_AT", "commit::sent")]);
+        assert_eq!(killed.0, -1, "{}\n{}", killed.1, killed.2);
+        assert!(proxy.spent());
+        assert!(counts("bronze.events") > read - 500, "the rows are there");
+        assert_eq!(counts("bronze.events__quarantine"), rejected, "the rejects are not");
+        produce();
+        project.catch_up();
+        project.assert_exactly_once(&broker, "events");
+        produce();
+        proxy.arm("POST /v1/transactions/commit ", Fault::Halve, 1);
+        project.catch_up();
+        assert!(proxy.spent());
+        project.assert_exactly_once(&broker, "events");
+    }
 }
 
 /// A refinement run killed at each of its edges, and at those of its commit: nothing doubled, and each commit of the

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Record};
 use crate::support::lake::{Lake, ident};
@@ -175,6 +175,73 @@ async fn a_namespace_that_may_not_be_made_is_named() {
     let words = ["table bronze.events", "namespace bronze", "may not CREATE_NAMESPACE", "catalog local", "grant"];
     why_halted(&project, &words);
     proxy.disarm();
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
+
+/// What Glue answers where Lake Formation has not granted this.
+fn not_granted(what: &str) -> Fault {
+    let message = format!("Insufficient Lake Formation permission(s): Required {what}");
+    Fault::Say(400, json!({ "__type": "AccessDeniedException", "Message": message }).to_string().leak())
+}
+
+fn on_glue(broker: &Broker, glue: &Part, proxy: &Proxy) -> Project {
+    let catalog = format!(
+        "type = \"glue\"\nwarehouse = \"warehouse\"\n\"glue.endpoint\" = \"{}\"\n\"glue.region\" = \"us-east-1\"\n\
+         \"glue.access-key-id\" = \"k\"\n\"glue.secret-access-key\" = \"s\"\n",
+        proxy.url(&glue.address)
+    );
+    Project::with(broker, "", "commit_interval = \"100ms\"\n", &catalog)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lake_formation_denies_is_said_with_what_to_grant() {
+    let (broker, glue) = (Broker::light(), Part::start("glue", &[]));
+    let proxy = Proxy::start(&glue.address).await;
+    broker.create_topic("events", 2, &[]);
+    broker.produce("events", &records(0..100));
+    let project = on_glue(&broker, &glue, &proxy);
+    let grant = "grant this permission to calve's role in Lake Formation";
+    for (action, lacking, step) in [
+        ("GetTable", "Describe on events", "loading table bronze.events"),
+        ("CreateDatabase", "Create Database on Catalog", "creating its namespace in catalog local failed"),
+        ("CreateTable", "Create Table on bronze", "creating it in catalog local failed"),
+    ] {
+        proxy.arm(&format!("AWSGlue.{action}\r\n"), not_granted(lacking), FOR_GOOD);
+        let lacking = format!("Insufficient Lake Formation permission(s): Required {lacking}; {grant}");
+        println!("{}", why_halted(&project, &["table bronze.events", "catalog local", step, action, &lacking]));
+        proxy.disarm();
+    }
+    let daemon = project.start();
+    wait_until_caught_up(&daemon);
+
+    // One table's grant is withdrawn: its rejects are committed, its rows are not.
+    proxy.arm("\"Name\":\"events\",", not_granted("Alter on events"), FOR_GOOD);
+    broker.produce("events", &records(100..200));
+    let lacking = format!("UpdateTable: Glue answered 400 AccessDeniedException: Insufficient Lake Formation permission(s): Required Alter on events; {grant}");
+    let refused = "table bronze.events: catalog local does not take the commit";
+    let words = [refused, &lacking, "start calve again"];
+    println!("{}", wait_for_reason(&daemon, "halted", &words));
+    assert_eq!(daemon.get("/readyz"), "ready\nhalted: events\n");
+    assert_eq!(daemon.terminate(), 1);
+    why_halted(&project, &words);
+    proxy.disarm();
+    project.catch_up();
+    project.assert_exactly_once(&broker, "events");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_there_takes_tables_of_who_may_not_make_databases() {
+    let (broker, glue) = (Broker::light(), Part::start("glue", &[]));
+    let proxy = Proxy::start(&glue.address).await;
+    broker.create_topic("events", 2, &[]);
+    let good: Vec<Record> = (0..100).map(|id| Record::new((id % 2) as i32, event(id))).collect();
+    broker.produce("events", &good);
+    let project = on_glue(&broker, &glue, &proxy);
+    project.catch_up();
+    // AWS asks what the caller may do before it looks whether the database is there. The first rejects want a table.
+    proxy.arm("AWSGlue.CreateDatabase\r\n", not_granted("Create Database on Catalog"), FOR_GOOD);
+    broker.produce("events", &records(100..200));
     project.catch_up();
     project.assert_exactly_once(&broker, "events");
 }

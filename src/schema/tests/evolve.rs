@@ -10,10 +10,10 @@ use super::super::mapping::{Column, Leaf, Mapping, Options, Shape};
 use super::{OPTIONS, check, compile, create, options, proto3, render};
 use crate::config::OnIncompatible;
 
-const NEW_COLUMN: Options = options(OnIncompatible::NewColumn, false);
+pub(super) const NEW_COLUMN: Options = options(OnIncompatible::NewColumn, false);
 const NAMED: Options = options(OnIncompatible::Halt, true);
 
-fn existing(mapping: &Mapping) -> Existing {
+pub(super) fn existing(mapping: &Mapping) -> Existing {
     Existing {
         schema: mapping.iceberg.clone(),
         column_map: mapping.column_map.clone(),
@@ -24,7 +24,7 @@ fn existing(mapping: &Mapping) -> Existing {
 }
 
 /// The changes, then the columns if there is a mapping; and a second look must find nothing left to do.
-fn evolve(table: &Existing, body: &str, options: &Options) -> (String, Option<Existing>) {
+pub(super) fn evolve(table: &Existing, body: &str, options: &Options) -> (String, Option<Existing>) {
     let pool = proto3(body);
     let id = pool.find("t.M").unwrap();
     let comparison = compare(pool.clone(), id, options, table);
@@ -357,7 +357,7 @@ fn presence_of_an_empty_message_survives() {
 }
 
 /// The table as somebody else left it: each column of its top level changed, or dropped where `change` says none.
-fn changed_by_others(table: &Existing, change: impl Fn(NestedField) -> Option<NestedField>) -> Existing {
+pub(super) fn changed_by_others(table: &Existing, change: impl Fn(NestedField) -> Option<NestedField>) -> Existing {
     let fields = table.schema.as_struct().fields().iter();
     let fields: Vec<_> = fields.filter_map(|field| change(NestedField::clone(field))).map(Arc::new).collect();
     let schema = Arc::new(Schema::builder().with_fields(fields).build().unwrap());

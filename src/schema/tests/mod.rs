@@ -11,6 +11,7 @@ mod partition;
 mod settle;
 mod show;
 mod source;
+mod stranger;
 
 use std::collections::BTreeMap;
 use std::fs;

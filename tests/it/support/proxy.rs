@@ -26,6 +26,8 @@ pub enum Fault {
     Garble(u16),
     /// HTTP: the request never arrives; this status and this body are the answer.
     Say(u16, &'static str),
+    /// REST catalogs: a request to change two tables arrives as one to change the second alone.
+    Halve,
 }
 
 #[derive(Default)]
@@ -167,7 +169,8 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut:
         tokio::select! {
             () = cut.notified() => return reset(&client),
             read = client.read(&mut asked) => {
-                let request = &asked[..read?];
+                let halved;
+                let mut request = &asked[..read?];
                 if request.is_empty() {
                     return Ok(());
                 }
@@ -181,6 +184,10 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut:
                     Some(Fault::Delay(wait)) => tokio::time::sleep(wait).await,
                     Some(Fault::Refuse(status)) => return answer(client, status, "").await,
                     Some(Fault::Say(status, body)) => return answer(client, status, body).await,
+                    Some(Fault::Halve) => {
+                        halved = halve(request, &mut client).await?;
+                        request = &halved;
+                    }
                     Some(fault) => pending = Some(fault),
                     None => {}
                 }
@@ -204,6 +211,24 @@ async fn connect(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>, cut:
             }
         }
     }
+}
+
+/// The request, of which this is the beginning, without the first of its changes.
+async fn halve(beginning: &[u8], client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut request = beginning.to_vec();
+    let end = request.windows(4).position(|window| window == b"\r\n\r\n").expect("headers come at once") + 4;
+    let headers = String::from_utf8(request[..end].to_vec()).unwrap();
+    let mut lines: Vec<String> = headers.trim_end().lines().map(str::to_owned).collect();
+    let length = lines.iter_mut().find(|line| line.to_ascii_lowercase().starts_with("content-length:")).unwrap();
+    let body: usize = length.split_once(':').unwrap().1.trim().parse().unwrap();
+    while request.len() < end + body {
+        client.read_buf(&mut request).await?;
+    }
+    let mut changes: serde_json::Value = serde_json::from_slice(&request[end..]).unwrap();
+    changes["table-changes"].as_array_mut().unwrap().remove(0);
+    let changes = changes.to_string();
+    *length = format!("content-length: {}", changes.len());
+    Ok(format!("{}\r\n\r\n{changes}", lines.join("\r\n")).into_bytes())
 }
 
 /// Closes so that the other side sees a reset instead of an orderly end.
