@@ -77,13 +77,14 @@ pub async fn prepare(
             r#ref: MAIN_BRANCH.to_owned(),
             snapshot_id: metadata.current_snapshot_id(),
         },
+        // Somebody else's change of the schema moves no snapshot.
+        TableRequirement::CurrentSchemaIdMatch { current_schema_id: metadata.current_schema_id() },
     ];
     let mut updates = Vec::new();
     let mut properties = work.properties;
     let mut schema = metadata.current_schema().clone();
     if let Some(change) = work.schema {
         schema = changed_schema(base, change)?;
-        requirements.push(TableRequirement::CurrentSchemaIdMatch { current_schema_id: metadata.current_schema_id() });
         requirements
             .push(TableRequirement::LastAssignedFieldIdMatch { last_assigned_field_id: metadata.last_column_id() });
         if schema.schema_id() != metadata.current_schema_id() {

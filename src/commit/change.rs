@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use iceberg::spec::{DataFile, Operation, Schema};
+use iceberg::spec::{DataFile, Operation, Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::batch::OffsetRange;
@@ -26,6 +26,8 @@ pub struct Append {
     /// Records of the ranges that became rejects instead.
     pub rejects: u64,
     pub schema: Option<SchemaChange>,
+    /// What the files hold, if it is to be the table's own still: a column that is gone would take its values along.
+    pub written: Option<SchemaRef>,
     /// The topic does not start at its log's beginning: where its partitions begin is put on record.
     pub late: bool,
     /// Further keys of the snapshot's summary.

@@ -84,14 +84,15 @@ fn adopted(catalog: &dyn Catalog, table: &Table, wanted: &Wanted) -> Result<Hash
 
 async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> Result<Table> {
     let levels: &[String] = ident.namespace().as_ref();
+    let mut denied = None;
     for depth in 1..=levels.len() {
         let namespace = NamespaceIdent::from_strs(&levels[..depth]).map_err(|error| {
             Error::halt(format!("table {ident}: its namespace is not a name")).caused_by(anyhow::anyhow!("{error}"))
         })?;
         match catalog.create_namespace(&namespace).await {
             Ok(()) | Err(catalog::Error::AlreadyExists(_)) => {}
-            // Who may not create the outer levels may still create the last, or find it there.
-            Err(catalog::Error::Refused(_)) if depth < levels.len() => {}
+            // Who may not make namespaces is told so before it is looked whether this one is there.
+            Err(error @ catalog::Error::Refused(_)) => denied = Some(error),
             Err(error) => return Err(failed(catalog, ident, "creating its namespace", error)),
         }
     }
@@ -111,6 +112,9 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
     };
     match made {
         Ok(table) => Ok(table),
+        Err(catalog::Error::NotFound(_)) if let Some(error) = denied => {
+            Err(failed(catalog, ident, "creating its namespace", error))
+        }
         // Somebody was faster, or our own first request was, and its answer got lost.
         Err(catalog::Error::AlreadyExists(_) | catalog::Error::Conflict(_)) => committer::load(catalog, ident).await,
         Err(catalog::Error::Unknown(why)) => match catalog.load(ident).await {
@@ -124,8 +128,8 @@ async fn create(catalog: &dyn Catalog, ident: &TableIdent, wanted: &Wanted) -> R
             Box::pin(create(catalog, ident, &Wanted { partition_spec, ..wanted.clone() })).await
         }
         Err(error @ catalog::Error::Refused(_)) if partitions_inside_structs(wanted) => Err(Error::halt(format!(
-            "table {ident}: creating it in catalog {} failed: {error}; it is partitioned by a column inside of a struct, \
-             which some catalogs refuse (Nessie): name others in the topic's partition_by, or none ([])",
+            "table {ident}: creating it in catalog {} failed: {error}; if it is no grant that is lacking: it is partitioned by a \
+             column inside of a struct, which some catalogs refuse (Nessie): name others in the topic's partition_by, or none ([])",
             catalog.name()
         ))),
         Err(error) => Err(failed(catalog, ident, "creating it", error)),

@@ -1,6 +1,6 @@
 //! Whether a change may go onto a table as it is now, and what it consists of there.
 
-use iceberg::spec::Operation;
+use iceberg::spec::{Operation, Schema};
 use iceberg::table::Table;
 use uuid::Uuid;
 
@@ -46,6 +46,12 @@ pub(super) fn rows<'a>(
     {
         return Ok(Fence::Stop(why));
     }
+    if let Some(written) = &append.written
+        && append.schema.is_none()
+        && let Some(why) = unfit(table, written)
+    {
+        return Ok(Fence::Stop(why));
+    }
     let mut began = Began::of(table.metadata());
     if append.late {
         began.begin(&ledger, &append.topic, &append.ranges);
@@ -88,6 +94,21 @@ fn moved(ledger: &Ledger, append: &Append) -> String {
         },
         None => "the ledger moved".to_owned(),
     }
+}
+
+/// Why files that hold these columns are not the table's any more.
+fn unfit(table: &Table, written: &Schema) -> Option<String> {
+    let current = table.metadata().current_schema();
+    (1..=written.highest_field_id()).filter_map(|id| written.field_by_id(id)).find_map(|field| {
+        let name = written.name_by_field_id(field.id).unwrap_or(&field.name);
+        match current.field_by_id(field.id) {
+            None => Some(format!("the schema moved: column {name} (field id {}) is gone", field.id)),
+            Some(now) if now.required && !field.required => {
+                Some(format!("the schema moved: column {name} is required now"))
+            }
+            Some(_) => None,
+        }
+    })
 }
 
 /// Whether the table's schema is another than the one that a change was made from, and not the wanted one either.

@@ -90,6 +90,7 @@ impl Ingest {
             ranges,
             rejects: staged.reject_count + self.found_quarantined,
             schema: self.opened.change.clone(),
+            written: Some(self.opened.mapping.iceberg.clone()),
             late: self.topic.start != Start::Earliest,
             summary,
         };
@@ -220,10 +221,11 @@ impl Ingest {
             rows: count,
             rejects: 0,
             schema: None,
+            written: Some(self.rejects.table().await?.metadata().current_schema().clone()),
             late: false,
             summary: self.topic.snapshot_properties.clone(),
         };
-        let together = quarantine.commit_with(&append, &mut self.main, rows).await?;
+        let together = patiently!(patience, quarantine.commit_with(&append, &mut self.main, rows))?;
         let outcome = match together {
             Some([snapshot_id, _]) => Outcome::Committed { snapshot_id },
             None => patiently!(patience, quarantine.commit(&append))?,
@@ -242,6 +244,7 @@ impl Ingest {
             Outcome::Moved { why } => {
                 tracing::warn!(topic = %topic, table = %self.rejects.ident, "{why}");
                 quarantine.discard(append.commit_id, &append.files).await;
+                self.rejects.renew(quarantine.table().clone()).await;
                 Ok(Rejected::Moved)
             }
         }

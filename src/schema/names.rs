@@ -23,8 +23,14 @@ pub fn settle(claims: &[Claim<'_>]) -> Vec<Settled> {
     let lower = |name: &str| name.to_ascii_lowercase();
     let mut held: HashSet<String> =
         claims.iter().filter(|claim| claim.wanted.is_none()).filter_map(|claim| claim.current.map(lower)).collect();
+    // Somebody else may have given a column the name of another field.
+    let named = |claim: &Claim<'_>| claim.current.is_some() && claim.current == claim.wanted;
+    let own: HashSet<String> =
+        claims.iter().filter(|claim| named(claim)).filter_map(|claim| claim.current.map(lower)).collect();
     let keeps = |claim: &Claim<'_>, held: &HashSet<String>| match (claim.current, claim.wanted) {
-        (Some(current), Some(wanted)) => held.contains(&lower(wanted)) && is_numbered(current, wanted),
+        (Some(current), Some(wanted)) => {
+            (held.contains(&lower(wanted)) || own.contains(&lower(wanted))) && is_numbered(current, wanted)
+        }
         _ => false,
     };
     let kept: Vec<bool> = claims.iter().map(|claim| keeps(claim, &held)).collect();
@@ -33,13 +39,16 @@ pub fn settle(claims: &[Claim<'_>]) -> Vec<Settled> {
     // A name is not free either if a field or another column of the table has it.
     let mut used: HashSet<String> =
         claims.iter().flat_map(|claim| [claim.current, claim.wanted]).flatten().map(lower).collect();
+    let free = |claim: &Claim<'_>, wanted: &str| {
+        !held.contains(&lower(wanted)) && (named(claim) || !own.contains(&lower(wanted)))
+    };
     let mut settled = Vec::with_capacity(claims.len());
     for (claim, kept) in claims.iter().zip(kept) {
         let current = claim.current.unwrap_or_default();
         settled.push(match claim.wanted {
             None => Settled { name: current.to_string(), clashes: false },
             Some(_) if kept => Settled { name: current.to_string(), clashes: false },
-            Some(wanted) if !held.contains(&lower(wanted)) => Settled { name: wanted.to_string(), clashes: false },
+            Some(wanted) if free(claim, wanted) => Settled { name: wanted.to_string(), clashes: false },
             Some(wanted) => {
                 let name = (2..)
                     .map(|n: u64| format!("{wanted}_{n}"))

@@ -105,6 +105,7 @@ impl Lake {
             rows: offsets.len() as u64,
             rejects,
             schema: None,
+            written: None,
             late: false,
             summary: BTreeMap::new(),
         }

@@ -291,7 +291,10 @@ fn a_spec_a_sort_order_and_columns_that_others_changed_are_used_from_the_next_fi
     scene.project.edit(PROTO, "string more = 9;", "string more = 9; string note = 10;");
     let (code, out, errors) = scene.project.calve(&["run", "--until-caught-up"]);
     assert_eq!(code, 1, "{out}{errors}");
-    assert!(out.contains("the name note is taken by a column that no field fills"), "{out}{errors}");
+    assert!(
+        out.contains("the name note is taken by another column: its field is gone, or somebody else added it"),
+        "{out}{errors}"
+    );
 }
 
 const PROTO: &str = "proto/test/v1/event.proto";
@@ -415,7 +418,7 @@ fn a_column_that_is_dropped_and_made_again_is_another_one() {
     let left = metadata();
     let committed = |topic: &str| project.offsets(&format!("bronze.{topic}"));
     let before: BTreeMap<&str, usize> = broken.iter().map(|topic| (*topic, committed(topic).len())).collect();
-    println!("{before:?}");
+    assert!(before.values().all(|count| *count == 10), "rows went under columns that are gone: {before:?}");
     produce_to(&broker, &all, 20..30);
     daemon.wait_for_rows("others", 30);
     assert_eq!(daemon.terminate(), 1);
@@ -446,9 +449,10 @@ fn a_column_that_is_dropped_and_made_again_is_another_one() {
         ("inside", "inner.note", "inner.note_2", false),
         ("inside", "inner.x", "inner.x_2", true),
     ] {
-        let count = format!("SELECT count({theirs}) AS theirs, count({ours}) AS ours FROM local.bronze.{topic}");
-        let rows = spark.sql(&count);
+        // Not by Spark, which cannot read a struct of whose fields a file has none.
+        let counts = format!("SELECT count({theirs}) AS theirs, count({ours}) AS ours FROM bronze.{topic}");
+        let (code, out, errors) = project.calve(&["query", "--format", "csv", &counts]);
         let since = if filled { 30 - before[topic] } else { 0 };
-        assert_eq!((&rows[0]["theirs"], &rows[0]["ours"]), (&0.into(), &since.into()), "{topic}: {rows:?}");
+        assert_eq!((code, out.lines().nth(1)), (0, Some(format!("0,{since}").as_str())), "{topic}: {out}{errors}");
     }
 }

@@ -266,6 +266,7 @@ async fn write_to(
             ranges: BTreeMap::from([(0, OffsetRange { from: commit * 120, to: (commit + 1) * 120 })]),
             rejects: 0,
             schema: None,
+            written: None,
             late: false,
             summary: BTreeMap::new(),
         };

@@ -141,6 +141,7 @@ impl Committer {
                 ranges: counterpart.next.iter().map(|(partition, to)| (*partition, range(partition, *to))).collect(),
                 rejects: 0,
                 schema: None,
+                written: None,
                 late: false,
                 summary: BTreeMap::new(),
             };

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iceberg::TableUpdate;
+use iceberg::spec::{NestedField, PrimitiveType, Schema, TableMetadataBuilder, Type};
 use uuid::Uuid;
 
 use crate::batch::OffsetRange;
@@ -40,6 +42,7 @@ pub fn batch(ranges: &[(i32, i64, i64)]) -> Append {
         rows,
         rejects: 0,
         schema: None,
+        written: None,
         late: false,
         summary: BTreeMap::new(),
     }
@@ -169,4 +172,39 @@ async fn another_topic_id_halts() {
     let error = committer.commit(&append).await.unwrap_err();
     assert!(!error.is_retry());
     assert!(error.message.contains("calve ledger reset bronze.orders"), "{error}");
+}
+
+/// Somebody else's table has these columns from now on.
+async fn columns(catalog: &FakeCatalog, fields: Vec<NestedField>) {
+    let fields = fields.into_iter().map(Arc::new);
+    let schema = Schema::builder().with_fields(fields).build().unwrap();
+    catalog
+        .foreign(vec![
+            TableUpdate::AddSchema { schema },
+            TableUpdate::SetCurrentSchema { schema_id: TableMetadataBuilder::LAST_ADDED },
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn files_do_not_go_under_a_column_that_is_gone() {
+    let long = |id, name: &str| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long));
+    for (now, why) in [
+        (vec![long(2, "id")], Some("column id (field id 1) is gone")),
+        (vec![NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long))], Some("column id is required now")),
+        (vec![long(1, "renamed"), long(2, "more")], None),
+    ] {
+        let catalog = FakeCatalog::with_table(&[]).await;
+        let mut committer = open(&catalog).await;
+        committed(committer.commit(&batch(&[(0, 0, 10)])).await.unwrap());
+        // It moves no snapshot, so that only the schema tells.
+        columns(&catalog, now).await;
+        let written = Some(committer.table().metadata().current_schema().clone());
+        let batch = Append { written, ..batch(&[(0, 10, 20)]) };
+        match (committer.commit(&batch).await.unwrap(), why) {
+            (Outcome::Moved { why }, Some(wanted)) => assert!(why.contains(wanted), "{why}"),
+            (Outcome::Committed { .. }, None) => {}
+            (outcome, _) => panic!("{outcome:?}: {why:?}"),
+        }
+    }
 }

@@ -88,8 +88,10 @@ impl Merge<'_> {
             let boolean = Type::Primitive(PrimitiveType::Boolean);
             fields.iter().any(|field| field.id == entry.id && *field.field_type == boolean)
         });
-        wanted.retain(|column| column.shape != Shape::Leaf(Leaf::Present));
-        if there {
+        let is_present = |column: &Column| column.shape == Shape::Leaf(Leaf::Present);
+        let dropped = entry.is_some() && wanted.iter().any(is_present);
+        wanted.retain(|column| !is_present(column));
+        if there || dropped {
             wanted.insert(0, columns::present());
         }
     }
@@ -184,10 +186,14 @@ impl Merge<'_> {
         if self.options.on_incompatible == OnIncompatible::NewColumn {
             return Some(self.added(column, slots, behind, parent));
         }
+        let again = slots.iter().find(|slot| slot.wanted.is_none() && slot.field.name == column.name);
+        let again = again.map_or_else(String::new, |slot| {
+            format!("; the column of that name that it has now is another one (field id {})", slot.field.id)
+        });
         self.note(
             Verdict::Refused,
             format!(
-                "somebody else dropped its column (field id {id}) from the table; leave the field out with `exclude`, or have a new column for it with on_incompatible = \"new_column\""
+                "somebody else dropped its column (field id {id}) from the table{again}; leave the field out with `exclude`, or have a new column for it with on_incompatible = \"new_column\""
             ),
         );
         None
@@ -351,7 +357,7 @@ impl Merge<'_> {
             if name.clashes && self.options.on_incompatible == OnIncompatible::Halt {
                 self.note(
                     Verdict::Refused,
-                    format!("the name {wanted} is taken by a column that no field fills: its field is gone, or somebody else added it; give the field another name, or set on_incompatible = \"new_column\""),
+                    format!("the name {wanted} is taken by another column: its field is gone, or somebody else added it or named it so; give the field another name, or set on_incompatible = \"new_column\""),
                 );
             } else if slot.field.name != name.name {
                 if slot.existing {

@@ -317,7 +317,7 @@ fn the_name_of_a_deleted_field() {
         &OPTIONS,
         "
         applied t.M.A: a new column
-        refused t.M.A: the name A is taken by a column that no field fills: its field is gone, or somebody else added it; give the field another name, or set on_incompatible = \"new_column\"
+        refused t.M.A: the name A is taken by another column: its field is gone, or somebody else added it or named it so; give the field another name, or set on_incompatible = \"new_column\"
         ignored t.M.a: no field fills the column; it stays, null from now on
         ",
     );
@@ -389,7 +389,7 @@ fn a_column_that_others_added_stays_and_is_null() {
     assert_eq!(again.mapping.columns[2], retired);
     // A field that comes to be called like it.
     let (text, _) = evolve(&table, "message M { int32 a = 1; string foreign = 3; }", &OPTIONS);
-    assert!(text.contains("refused t.M.foreign: the name foreign is taken by a column that no field fills"), "{text}");
+    assert!(text.contains("refused t.M.foreign: the name foreign is taken by another column: its field is gone, or somebody else added it"), "{text}");
     let (text, _) = evolve(&table, "message M { int32 a = 1; string foreign = 3; }", &NEW_COLUMN);
     assert!(text.contains("foreign_2 string =3 #91") && text.contains("foreign date =- #90"), "{text}");
 }

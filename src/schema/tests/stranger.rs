@@ -59,9 +59,10 @@ fn below(kind: &Type, path: &[&str], new: &NestedField) -> Type {
     }
 }
 
-fn refused(path: &str, id: i32) -> String {
+/// `again` is the id that the name has now.
+fn refused(path: &str, id: i32, again: i32) -> String {
     format!(
-        "refused t.M.{path}: somebody else dropped its column (field id {id}) from the table; leave the field out with `exclude`, or have a new column for it with on_incompatible = \"new_column\"\n"
+        "refused t.M.{path}: somebody else dropped its column (field id {id}) from the table; the column of that name that it has now is another one (field id {again}); leave the field out with `exclude`, or have a new column for it with on_incompatible = \"new_column\"\n"
     )
 }
 
@@ -80,7 +81,7 @@ fn a_column_made_again_is_not_filled_whatever_its_type_and_depth() {
             let again = made_again(&table, path, Type::Primitive(kind.clone()));
             let theirs = format!("{name} {kind} =- #{}\n", again.last_column_id);
             let (text, evolved) = evolve(&again, BODY, &OPTIONS);
-            check(&text, &(refused(path, gone) + &ignored(path)));
+            check(&text, &(refused(path, gone, again.last_column_id) + &ignored(path)));
             assert!(evolved.is_none());
 
             let exclude = Options { exclude: vec![path.to_string()], ..OPTIONS };
@@ -109,7 +110,7 @@ fn a_struct_made_again_is_another_one_with_all_that_is_in_it() {
     let x = NestedField::optional(90, "x", Type::Primitive(PrimitiveType::Int));
     let again = made_again(&table, "n", Type::Struct(StructType::new(vec![Arc::new(x)])));
     let (text, _) = evolve(&again, body, &OPTIONS);
-    check(&text, &(refused("n", 2) + &ignored("n")));
+    check(&text, &(refused("n", 2, 17) + &ignored("n")));
     let (text, _) = evolve(&again, body, &NEW_COLUMN);
     check(
         &text,
@@ -126,7 +127,7 @@ fn a_struct_made_again_is_another_one_with_all_that_is_in_it() {
 }
 
 #[test]
-fn a_name_that_others_gave_to_another_column_makes_it_nobody_elses() {
+fn a_name_moved_to_another_column_does_not_take_the_field_along() {
     let body = "message M { int32 a = 1; int32 b = 2; }";
     let table = table(body);
     let taken = changed_by_others(&table, |field| match field.name.as_str() {
@@ -134,14 +135,24 @@ fn a_name_that_others_gave_to_another_column_makes_it_nobody_elses() {
         "b" => Some(NestedField { name: "a".to_string(), ..field }),
         _ => Some(field),
     });
-    check(&evolve(&taken, body, &OPTIONS).0, &refused("a", 1));
-    // A field that comes to be called like a column that was renamed: of two columns of one name none is written.
+    check(&evolve(&taken, body, &OPTIONS).0, &refused("a", 1, 2));
+    // A field that comes to be called like a column that was renamed.
     let renamed = changed_by_others(&table, |field| {
         let name = if field.name == "a" { "amount".to_string() } else { field.name.clone() };
         Some(NestedField { name, ..field })
     });
-    let (text, evolved) = evolve(&renamed, "message M { int32 a = 1; int32 b = 2; string amount = 3; }", &OPTIONS);
-    assert!(evolved.is_none() && text.starts_with("refused t.M"), "{text}");
+    let amount = "message M { int32 a = 1; int32 b = 2; string amount = 3; }";
+    let (text, evolved) = evolve(&renamed, amount, &OPTIONS);
+    assert!(evolved.is_none());
+    check(
+        &text,
+        "
+        applied t.M.amount: a new column
+        refused t.M.amount: the name amount is taken by another column: its field is gone, or somebody else added it or named it so; give the field another name, or set on_incompatible = \"new_column\"
+        ",
+    );
+    let (text, _) = evolve(&renamed, amount, &NEW_COLUMN);
+    assert!(text.contains("amount int =1 #1\n") && text.contains("amount_2 string =3 "), "{text}");
 }
 
 #[test]
@@ -149,7 +160,10 @@ fn the_column_of_an_empty_message_is_missed_like_any_other() {
     let body = "message M { int32 a = 1; E e = 2; } message E {}";
     let table = table(body);
     let again = made_again(&table, "e._present", Type::Primitive(PrimitiveType::Boolean));
-    check(&evolve(&again, body, &OPTIONS).0, &(refused("e._present", 5) + &ignored("e._present")));
+    check(
+        &evolve(&again, body, &OPTIONS).0,
+        &(refused("e._present", 5, again.last_column_id) + &ignored("e._present")),
+    );
 }
 
 #[test]
