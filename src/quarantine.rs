@@ -115,6 +115,14 @@ impl Quarantine {
 /// The rows in the columns that the table has now: those that others added are null. An error if one of ours is gone.
 pub fn in_columns_of(table: &Table, rows: RecordBatch) -> Result<RecordBatch> {
     let schema = table.metadata().current_schema();
+    if let Some(field) = schema.as_struct().fields().iter().find(|field| field.required) {
+        return Err(Error::halt(format!(
+            "quarantine table {}: somebody else made its column {} required (NOT NULL), which calve's columns never are; \
+             make it optional again (ALTER TABLE … ALTER COLUMN … DROP NOT NULL)",
+            table.identifier(),
+            field.name
+        )));
+    }
     let same = schema.as_struct().fields().len() == rows.num_columns()
         && schema.as_struct().fields().iter().zip(rows.schema().fields()).all(|(a, b)| a.name == *b.name());
     if same {

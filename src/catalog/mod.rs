@@ -113,6 +113,11 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// Whether it surely does, and never changes but some of them.
+    fn is_atomic(&self) -> bool {
+        true
+    }
+
     /// As [`commit`](Self::commit), of several tables: all are changed, or none. Only for a catalog that
     /// [commits together](Self::commits_together).
     async fn commit_together(&self, _changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {

@@ -13,6 +13,8 @@ use crate::commit::ancestry::Found;
 use crate::commit::decide::{self, Decision};
 use crate::commit::{Committer, Ledger, TopicLedger};
 use crate::config::{Project, TableName, Topic, units};
+use crate::error::Error;
+use crate::ingest;
 use crate::source::{Admin, Watermarks};
 
 /// What a table says it has
@@ -163,7 +165,17 @@ fn described(ledger: &Ledger) -> String {
 async fn accept(project: &Project, table: &str, global: &Global) -> anyhow::Result<Exit> {
     let found = tables::find(project, table)?;
     let catalog = tables::open(found.catalog).await?;
-    let ledger = decide::decide(catalog, &catalog::ident(&found.name)?, &Decision::Accept).await?;
+    let ident = catalog::ident(&found.name)?;
+    // Accepted is what cannot be mended.
+    if let (Some(topic), Ok(reading)) = (found.topic, decide::show(&*catalog, &ident).await?.reading)
+        && let Err(error) = make_up(&catalog, topic, &reading.ledger).await
+    {
+        if error.downcast_ref::<Error>().is_some_and(Error::is_retry) {
+            return Err(error);
+        }
+        tracing::warn!(table = %found.name, "{error:#}; going on without");
+    }
+    let ledger = decide::decide(catalog, &ident, &Decision::Accept).await?;
     print(global, Decided { table: found.name.to_string(), decision: "accept", ledger })
 }
 
@@ -215,14 +227,17 @@ async fn reset(
 /// Rejects that the ledger says are there are so before it is moved.
 async fn make_up(catalog: &Arc<dyn Catalog>, topic: &Topic, ledger: &Ledger) -> anyhow::Result<()> {
     let counterparts = ledger.topic(&topic.name).map_or(&[][..], |entry| &entry.counterparts);
-    if counterparts.is_empty() || tables::load(&**catalog, &topic.quarantine).await?.is_none() {
+    if counterparts.is_empty() {
         return Ok(());
     }
-    let mut quarantine = Committer::open(catalog.clone(), &catalog::ident(&topic.quarantine)?).await?;
     for counterpart in counterparts {
-        quarantine.make_up_for(&topic.name, counterpart).await?;
+        if let Some(mut quarantine) = Committer::open_if_there(catalog.clone(), &counterpart.table).await? {
+            ingest::make_up(&mut quarantine, &topic.name, counterpart).await?;
+            quarantine.close().await;
+        }
     }
-    quarantine.close().await;
+    // From now on nothing is to be made up for, whatever becomes of the quarantine table's ledger.
+    decide::decide(catalog.clone(), &catalog::ident(&topic.table)?, &Decision::Accept).await?;
     Ok(())
 }
 

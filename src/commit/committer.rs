@@ -7,6 +7,8 @@
 
 mod pair;
 
+pub use pair::Missing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,6 +60,8 @@ pub struct Committer {
     metrics: TableMetrics,
     /// A person decides about the ledger: that none can be proved is no reason to stop.
     unproved: bool,
+    /// Commits of rejects that are known to be there, which the ledger need not name any more.
+    settled: BTreeSet<Uuid>,
     sweep: Option<tokio::task::JoinHandle<()>>,
     removed: Vec<iceberg::spec::SnapshotRef>,
 }
@@ -73,6 +77,14 @@ impl Committer {
         let table = load(&*catalog, ident).await?;
         let reading = ancestry::read(&table, catalog.trust_mirror()).await?;
         Ok(Committer::new(catalog, table, Some(reading)))
+    }
+
+    /// The same; none where there is no such table.
+    pub async fn open_if_there(catalog: Arc<dyn Catalog>, ident: &TableIdent) -> Result<Option<Committer>> {
+        match catalog.load(ident).await {
+            Err(catalog::Error::NotFound(_)) => Ok(None),
+            _ => Committer::open(catalog, ident).await.map(Some),
+        }
     }
 
     /// Opens the target of a refinement. If a topic feeds it too, its ledger is carried forward.
@@ -100,6 +112,7 @@ impl Committer {
             limits: Limits::default(),
             metrics: TableMetrics::default(),
             unproved: false,
+            settled: BTreeSet::new(),
             sweep: None,
             removed: Vec::new(),
         };
@@ -163,7 +176,10 @@ impl Committer {
         Ok(())
     }
 
-    fn set_reading(&mut self, reading: Option<Reading>) {
+    fn set_reading(&mut self, mut reading: Option<Reading>) {
+        if let Some(reading) = &mut reading {
+            self.settled = reading.ledger.settle(&self.settled);
+        }
         match reading.as_ref().is_some_and(|reading| reading.foreign_above > 0) {
             true => drop(self.foreign_since.get_or_insert_with(Instant::now)),
             false => self.foreign_since = None,

@@ -61,7 +61,7 @@ pub async fn decide(catalog: Arc<dyn Catalog>, ident: &TableIdent, decision: &De
             "accept"
         }
         Decision::Reset { topic, offsets, recreated } => {
-            ledger.reset(topic, offsets, *recreated);
+            ledger.reset(topic, offsets, *recreated, table.metadata().last_sequence_number());
             began.reset(topic, offsets, *recreated);
             "reset"
         }

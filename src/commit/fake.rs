@@ -389,6 +389,10 @@ impl Catalog for FakeCatalog {
         true
     }
 
+    fn is_atomic(&self) -> bool {
+        false
+    }
+
     async fn commit_together(&self, changes: Vec<TableChange<'_>>) -> Result<Vec<Table>> {
         let changes = changes.into_iter();
         let changes = changes.map(|change| (change.base.identifier().clone(), change.requirements, change.updates));

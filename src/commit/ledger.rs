@@ -1,8 +1,9 @@
 //! The ledger: for each topic and partition the first offset that a table does not yet account for, and how many rows
 //! and rejects the topic has given so far. Compact, because every snapshot carries it: one array by partition number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use iceberg::TableIdent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -52,13 +53,14 @@ pub struct TopicLedger {
 /// changes two tables as one does so: whoever reads on from the rows' ledger looks whether the rejects are there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counterpart {
-    /// The quarantine table.
-    pub table: Uuid,
+    /// The quarantine table, and its uuid.
+    pub table: TableIdent,
+    pub uuid: Uuid,
     pub commit: Uuid,
     /// Names the rejects' files.
     pub manifest: String,
-    /// By partition: the offset up to which the rejects account for.
-    pub next: BTreeMap<i32, i64>,
+    /// By partition: from which offset and up to which the rejects account for it.
+    pub ranges: BTreeMap<i32, (i64, i64)>,
 }
 
 /// A topic's earlier life under the same name.
@@ -69,6 +71,9 @@ pub struct Former {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
     pub next: Vec<i64>,
+    /// The table's last sequence number: files with a greater one hold nothing of it.
+    #[serde(default)]
+    pub sequence: i64,
 }
 
 /// Rows that other writers' snapshots added and deleted, read from their summaries before these could expire.
@@ -231,7 +236,7 @@ impl Ledger {
         // Whoever has these partitions has looked whether it is there.
         entry
             .counterparts
-            .retain(|counterpart| !counterpart.next.keys().any(|partition| ranges.contains_key(partition)));
+            .retain(|counterpart| !counterpart.ranges.keys().any(|partition| ranges.contains_key(partition)));
         entry.rows += rows;
         entry.rejects += rejects;
     }
@@ -244,8 +249,21 @@ impl Ledger {
     /// The rejects that must be there before one of these partitions is read on.
     pub fn counterparts(&self, topic: &str, partitions: &[i32]) -> Vec<Counterpart> {
         let known = self.topic(topic).map_or(&[][..], |entry| &entry.counterparts);
-        let concerns = |counterpart: &&Counterpart| partitions.iter().any(|p| counterpart.next.contains_key(p));
+        let concerns = |counterpart: &&Counterpart| partitions.iter().any(|p| counterpart.ranges.contains_key(p));
         known.iter().filter(concerns).cloned().collect()
+    }
+
+    /// Leaves out the counterparts of these commits, which are known to be there; the ids that it had.
+    pub fn settle(&mut self, commits: &BTreeSet<Uuid>) -> BTreeSet<Uuid> {
+        let mut settled = BTreeSet::new();
+        for entry in self.topics.values_mut() {
+            entry.counterparts.retain(|counterpart| {
+                let known = commits.contains(&counterpart.commit);
+                settled.extend(known.then_some(counterpart.commit));
+                !known
+            });
+        }
+        settled
     }
 
     /// A person's decision: go on with the rejects that there are.
@@ -255,15 +273,16 @@ impl Ledger {
 
     /// A person's decision: go on at `offsets`; partitions that it does not name lose their entry, so that the
     /// topic's configured start applies. The topic's identity is forgotten and taken from the next commit. With
-    /// `recreated`, what there is becomes a former life, whose offsets may come again.
-    pub fn reset(&mut self, topic: &str, offsets: &BTreeMap<i32, i64>, recreated: bool) {
+    /// `recreated`, what there is, up to the table's sequence number `sequence`, becomes a former life, whose offsets may
+    /// come again.
+    pub fn reset(&mut self, topic: &str, offsets: &BTreeMap<i32, i64>, recreated: bool, sequence: i64) {
         let entry = self.topics.entry(topic.to_owned()).or_default();
         let id = entry.id.take();
         let cluster = entry.cluster.take();
         let next = std::mem::take(&mut entry.next);
         entry.counterparts.clear();
         if recreated && next.iter().any(|next| *next > 0) {
-            entry.former.push(Former { id, cluster, next });
+            entry.former.push(Former { id, cluster, next, sequence });
         }
         for (partition, offset) in offsets {
             entry.set(*partition, *offset);
@@ -318,21 +337,28 @@ mod tests {
     fn a_counterpart_stays_until_its_partitions_move() {
         let mut ledger = Ledger::default();
         ledger.account("orders", None, None, &ranges(&[(0, 0, 5), (1, 0, 5), (2, 0, 9)]), 10, 2);
-        let next = BTreeMap::from([(0, 5), (1, 5)]);
-        let id = Uuid::from_u128(7);
-        let counterpart = Counterpart { table: id, commit: id, manifest: "m.avro".into(), next };
+        let uuid = Uuid::from_u128(7);
+        let table = TableIdent::from_strs(["bronze", "q"]).unwrap();
+        let offsets = BTreeMap::from([(0, (0, 5)), (1, (2, 5))]);
+        let counterpart = Counterpart { table, uuid, commit: uuid, manifest: "m.avro".into(), ranges: offsets };
         ledger.accompany("orders", counterpart.clone());
         let json = ledger.to_json();
         let id = "00000000-0000-0000-0000-000000000007";
+        let table = r#""table":{"namespace":["bronze"],"name":"q"}"#;
         let kept = format!(
-            r#""counterparts":[{{"table":"{id}","commit":"{id}","manifest":"m.avro","next":{{"0":5,"1":5}}}}]"#
+            r#""counterparts":[{{{table},"uuid":"{id}","commit":"{id}","manifest":"m.avro","ranges":{{"0":[0,5],"1":[2,5]}}}}]"#
         );
         assert!(json.contains(&kept), "{json}");
         assert_eq!(Ledger::from_json(&json).unwrap(), ledger);
         ledger.account("orders", None, None, &ranges(&[(2, 9, 12)]), 3, 0);
         assert_eq!(ledger.counterparts("orders", &[1, 2]), [counterpart]);
         assert_eq!(ledger.counterparts("orders", &[2]), []);
-        ledger.account("orders", None, None, &ranges(&[(1, 5, 6)]), 1, 0);
+        let mut other = ledger.clone();
+        other.account("orders", None, None, &ranges(&[(1, 5, 6)]), 1, 0);
+        assert_eq!(other.counterparts("orders", &[0, 1]), []);
+        // Or until it is known to be there.
+        let known = BTreeSet::from([uuid, Uuid::nil()]);
+        assert_eq!((ledger.settle(&known), ledger.settle(&known)), (BTreeSet::from([uuid]), BTreeSet::new()));
         assert_eq!(ledger.counterparts("orders", &[0, 1]), []);
     }
 
@@ -374,10 +400,13 @@ mod tests {
     fn a_reset_forgets_the_identity_and_keeps_the_counts() {
         let mut ledger = Ledger::default();
         ledger.account("orders", Some("a"), Some("x"), &ranges(&[(0, 0, 5), (1, 0, 5)]), 10, 0);
-        ledger.reset("orders", &BTreeMap::from([(1, 2)]), true);
+        ledger.reset("orders", &BTreeMap::from([(1, 2)]), true, 9);
         let entry = ledger.topic("orders").unwrap();
         assert_eq!((entry.id.clone(), entry.next.clone(), entry.rows), (None, vec![-1, 2], 10));
-        assert_eq!(entry.former, [Former { id: Some("a".into()), cluster: Some("x".into()), next: vec![5, 5] }]);
+        assert_eq!(
+            entry.former,
+            [Former { id: Some("a".into()), cluster: Some("x".into()), next: vec![5, 5], sequence: 9 }]
+        );
     }
 
     #[test]

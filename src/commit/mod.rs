@@ -32,10 +32,10 @@ pub mod verify;
 
 pub use began::Began;
 pub use change::{Append, Change, Outcome, Published, SchemaChange};
-pub use committer::Committer;
-pub use ledger::{Ledger, TopicLedger};
+pub use committer::{Committer, Missing};
+pub use ledger::{Counterpart, Ledger, TopicLedger};
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Which records a table holds, read from its live rows: `_kafka.topic`, `_kafka.partition` and `_kafka.offset` and no
 //! other column, deletes respected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::{Array, AsArray, RecordBatch, StructArray};
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -11,6 +11,7 @@ use iceberg::spec::{DataContentType, NestedField, Schema, SchemaRef, StructType,
 use iceberg::table::Table;
 use roaring::RoaringTreemap;
 
+use super::manifests::{load_entries, load_list};
 use crate::catalog::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::schema::metadata::KAFKA;
@@ -83,7 +84,7 @@ impl Held {
     /// Reads the head of a table.
     pub async fn read(table: &Table) -> Result<Held> {
         let mut held = Held::default();
-        scan(table, |origin| match origin {
+        scan(table, 0, |origin| match origin {
             Some(Origin { topic, partition, offset }) if offset >= 0 => {
                 if !held.topics.contains_key(topic) {
                     held.topics.insert(topic.to_owned(), BTreeMap::new());
@@ -108,8 +109,9 @@ impl Held {
     }
 }
 
-/// Calls `each` for every live row of the table's head, in no particular order.
-pub async fn scan(table: &Table, mut each: impl FnMut(Option<Origin<'_>>)) -> Result<()> {
+/// Calls `each` for every live row of the table's head in files with a sequence number above `after`, in no particular
+/// order.
+pub async fn scan(table: &Table, after: i64, mut each: impl FnMut(Option<Origin<'_>>)) -> Result<()> {
     let name = table.identifier();
     let failed = |error: iceberg::Error| {
         Error::retry(format!("table {name}: reading the offsets of its rows failed"))
@@ -119,7 +121,10 @@ pub async fn scan(table: &Table, mut each: impl FnMut(Option<Origin<'_>>)) -> Re
     let plan = table.scan().select([KAFKA]).build().map_err(failed)?;
     let vectors = Vectors::of(table).map_err(failed)?;
     let prepared = vectors.clone();
+    let young = if after > 0 { Some(files_after(table, after).await?) } else { None };
+    let is_young = move |task: &FileScanTask| young.as_ref().is_none_or(|young| young.contains(&task.data_file_path));
     let tasks = plan.plan_files().await.map_err(failed)?.map_ok(move |task| narrowed(task, kafka, &narrow));
+    let tasks = tasks.try_filter(move |task| std::future::ready(is_young(task)));
     let tasks = tasks
         .and_then(move |task| {
             let vectors = prepared.clone();
@@ -139,6 +144,19 @@ pub async fn scan(table: &Table, mut each: impl FnMut(Option<Origin<'_>>)) -> Re
         })?;
     }
     Ok(())
+}
+
+/// The paths of the head's files with a sequence number above `after`.
+async fn files_after(table: &Table, after: i64) -> Result<HashSet<String>> {
+    let mut paths = HashSet::new();
+    for manifest in load_list(table, table.metadata().current_snapshot_id()).await? {
+        if manifest.sequence_number > after {
+            let entries = load_entries(table, &manifest).await?.into_iter();
+            let young = entries.filter(|entry| entry.sequence_number > after);
+            paths.extend(young.map(|entry| entry.file.file_path().to_owned()));
+        }
+    }
+    Ok(paths)
 }
 
 /// A schema of `_kafka` alone with the three fields in question, so that the reader fetches no other column chunk.

@@ -225,7 +225,14 @@ impl Ingest {
             late: false,
             summary: self.topic.snapshot_properties.clone(),
         };
+        if self.crowd > 0 && self.context.catalog.commits_together() {
+            // Others commit there, too: what was seen last would be a conflict.
+            patiently!(patience, quarantine.reload())?;
+        }
         let together = patiently!(patience, quarantine.commit_with(&append, &mut self.main, rows))?;
+        if together.is_none() && self.context.catalog.commits_together() {
+            self.crowd = CROWD;
+        }
         let outcome = match together {
             Some([snapshot_id, _]) => Outcome::Committed { snapshot_id },
             None => patiently!(patience, quarantine.commit(&append))?,

@@ -2,11 +2,13 @@
 //!
 //! Events come from the source in order. Batches go to workers, which shred and write; now and then everything staged
 //! becomes one commit, quarantine table first ([`flush`]). The table's ledger says where each partition starts
-//! ([`resume`]); whoever finds the ledger moved throws its staged files away and starts again from there. A topic's
-//! loop shares nothing with the others but the Kafka client and the memory limit: its failure is its own.
+//! ([`resume`]), and what its quarantine table must hold already ([`quarantined`], [`make_up`](mod@make_up)); whoever
+//! finds the ledger moved throws its staged files away and starts again from there. A topic's loop shares nothing with
+//! the others but the Kafka client and the memory limit: its failure is its own.
 
 mod flush;
 mod lag;
+mod make_up;
 mod open;
 mod patience;
 mod progress;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use lag::watch_stuck;
+pub use make_up::make_up;
 pub use open::{Opened, Resolved, fit, open, resolve, wanted};
 pub use patience::Patience;
 pub(crate) use patience::patiently;
@@ -196,6 +199,12 @@ impl Ingest {
         loop {
             if self.is_caught_up().await? {
                 self.flush("caught up").await?;
+                // What was staged may have been dropped, to be read again.
+                if !self.is_caught_up().await? {
+                    continue;
+                }
+                let all: Vec<i32> = self.ends.iter().flat_map(|ends| ends.keys().copied()).collect();
+                self.make_up(&all).await?;
                 self.report_lag().await;
                 return Ok(());
             }

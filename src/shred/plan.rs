@@ -343,6 +343,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Of a map's entry: texts by texts.
+    pub fn is_texts(&self) -> bool {
+        matches!(self.fields[..2], [Field { op: Op::String, .. }, Field { op: Op::String | Op::Bytes, .. }])
+    }
+
     /// The field of a tag; `None` for a field that is unknown, or known with another wire type.
     pub fn find(&self, tag: u32) -> Option<usize> {
         let index = match self.dense.get(tag as usize) {

@@ -384,6 +384,10 @@ impl Catalog for Rest {
         self.commit_together.load(Ordering::Relaxed) && self.client.offered.has(Endpoint::CommitTransaction)
     }
 
+    fn is_atomic(&self) -> bool {
+        false
+    }
+
     /// Servers are said to change all tables or none, but there are some that change one after the other, Iceberg's own
     /// test server among them, which also drops a table's change that another writer's came before, and says that all
     /// went well: what a refusal left behind is not known, and what is there has to be looked at.
@@ -392,14 +396,14 @@ impl Catalog for Rest {
         let call = self.named(Call::new(Endpoint::CommitTransaction, "/transactions/commit"), &changes);
         let changes: Vec<Value> = changes.into_iter().map(change_body).collect();
         let sent = self.client.send(&call.json(&json!({ "table-changes": changes }))?).await;
-        sent.map_err(|failure| match failure.commit() {
-            error @ Error::Unavailable(_) => error,
-            Error::Refused(why) => {
+        sent.map_err(|failure| match (failure.sent, failure.commit()) {
+            (false, error @ Error::Unavailable(_)) => error,
+            (_, Error::Refused(why)) => {
                 tracing::warn!(catalog = %self.client.name, why, "tables are not changed together any more but one after the other");
                 self.commit_together.store(false, Ordering::Relaxed);
                 Error::Unknown(why)
             }
-            error => Error::Unknown(error.to_string()),
+            (_, error) => Error::Unknown(error.to_string()),
         })?;
         let mut tables = Vec::with_capacity(idents.len());
         for ident in &idents {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use iceberg::spec::{DataFile, Manifest, ManifestStatus};
 use iceberg::table::Table;
+use uuid::Uuid;
 
 use super::Committer;
 use crate::batch::OffsetRange;
@@ -21,8 +22,21 @@ use crate::commit::ledger::Counterpart;
 use crate::commit::snapshot::COMMIT_ID;
 use crate::error::{Error, Result};
 
-/// How often others may move the quarantine table's ledger while missing rejects are committed.
-const MOVES_MAX: usize = 8;
+/// What a quarantine table lacks of the rejects that went with a commit of rows.
+#[derive(Debug)]
+pub enum Missing {
+    Nothing,
+    /// These files.
+    All {
+        spec_id: i32,
+        files: Vec<DataFile>,
+    },
+    /// The rows of these files but for those of the offsets that it accounts for by partition.
+    Some {
+        files: Vec<DataFile>,
+        held: BTreeMap<i32, OffsetRange>,
+    },
+}
 
 impl Committer {
     /// A commit of the batch onto the table as it is known, not sent; none if that is not what comes next, or cannot be
@@ -60,12 +74,18 @@ impl Committer {
             return Ok(None);
         }
         let started = Instant::now();
+        if !rejects.files.is_empty() && rejects.ranges.values().any(|range| range.from == range.to) {
+            // Rejects below what the table accounts for: its ledger would not tell whether they are there.
+            return Ok(None);
+        }
         let Some(first) = self.ready(rejects, None).await? else { return Ok(None) };
-        let counterpart = first.produced.manifest.clone().map(|manifest| Counterpart {
-            table: self.uuid,
+        let manifest = first.produced.manifest.clone().filter(|_| !self.catalog.is_atomic());
+        let counterpart = manifest.map(|manifest| Counterpart {
+            table: self.table.identifier().clone(),
+            uuid: self.uuid,
             commit: rejects.commit_id,
             manifest,
-            next: rejects.ranges.iter().map(|(partition, range)| (*partition, range.to)).collect(),
+            ranges: rejects.ranges.iter().map(|(partition, range)| (*partition, (range.from, range.to))).collect(),
         });
         let second = match other.ready(rows, counterpart).await {
             Ok(Some(second)) => second,
@@ -92,6 +112,7 @@ impl Committer {
                 }
                 self.accounted(rejects, started);
                 other.accounted(rows, started);
+                other.settle(rejects.commit_id);
                 fail::fail_point!("commit::after");
                 Ok(Some(ids))
             }
@@ -110,50 +131,68 @@ impl Committer {
         }
     }
 
-    /// Commits the rejects that went with a commit of rows to this, their quarantine table, if they are not there. They
-    /// have the id that they were sent with: whoever sent them, and lives, finds them.
-    pub async fn make_up_for(&mut self, topic: &str, counterpart: &Counterpart) -> Result<()> {
-        let partitions: Vec<i32> = counterpart.next.keys().copied().collect();
-        let mut last = String::new();
-        for _ in 0..MOVES_MAX {
-            let next = self.starts(topic, &partitions).await?;
-            let next = |partition: &i32| next.get(partition).copied().flatten();
-            if self.uuid != counterpart.table {
-                tracing::warn!(table = %self.table.identifier(), commit_id = %counterpart.commit, "the quarantine table is not the one any more that the last rejects were committed to");
-                return Ok(());
-            }
-            // Those of one commit come together, and their snapshot may have expired.
-            let accounted =
-                counterpart.next.iter().any(|(partition, to)| next(partition).is_some_and(|next| next >= *to));
-            if accounted || self.was_committed(counterpart) {
-                return Ok(());
-            }
-            let (spec_id, files) = self.files_of(counterpart).await?;
-            let range = |partition, to| OffsetRange { from: next(partition).unwrap_or(to), to };
-            let append = Append {
-                commit_id: counterpart.commit,
-                rows: files.iter().map(DataFile::record_count).sum(),
-                files,
-                spec_id,
-                topic: topic.to_owned(),
-                topic_id: None,
-                cluster_id: None,
-                ranges: counterpart.next.iter().map(|(partition, to)| (*partition, range(partition, *to))).collect(),
-                rejects: 0,
-                schema: None,
-                written: None,
-                late: false,
-                summary: BTreeMap::new(),
-            };
-            match self.commit(&append).await? {
-                Outcome::Committed { snapshot_id } => {
-                    tracing::warn!(table = %self.table.identifier(), snapshot_id, rejects = append.rows, "the catalog had changed only one of two tables; the rejects are committed now");
-                    return Ok(());
-                }
-                Outcome::Moved { why } => last = why,
-            }
+    /// The ledger need not name this commit of rejects any more: it is there.
+    pub fn settle(&mut self, commit: Uuid) {
+        self.settled.insert(commit);
+        let reading = self.reading.take();
+        self.set_reading(reading);
+    }
+
+    /// What this quarantine table lacks of the rejects that went with a commit of rows.
+    pub async fn missing(&mut self, topic: &str, counterpart: &Counterpart) -> Result<Missing> {
+        let partitions: Vec<i32> = counterpart.ranges.keys().copied().collect();
+        let next = self.starts(topic, &partitions).await?;
+        if self.uuid != counterpart.uuid {
+            tracing::warn!(table = %self.table.identifier(), commit_id = %counterpart.commit, "the quarantine table is not the one any more that the last rejects were committed to");
+            return Ok(Missing::Nothing);
         }
-        Err(Error::retry(format!("table {}: rejects are not there yet: {last}", self.table.identifier())))
+        let next = |partition: i32| next.get(&partition).copied().flatten();
+        let open = |(partition, (_, to)): (&i32, &(i64, i64))| next(*partition).is_none_or(|next| next < *to);
+        if !counterpart.ranges.iter().any(open) || self.was_committed(counterpart) {
+            return Ok(Missing::Nothing);
+        }
+        let (spec_id, files) = self.files_of(counterpart).await?;
+        // Who had a part of these partitions in between has committed its rejects, too.
+        let held: BTreeMap<i32, OffsetRange> = counterpart
+            .ranges
+            .iter()
+            .filter_map(|(partition, (from, _))| Some((*partition, OffsetRange { from: *from, to: next(*partition)? })))
+            .filter(|(_, held)| held.from < held.to)
+            .collect();
+        Ok(if held.is_empty() { Missing::All { spec_id, files } } else { Missing::Some { files, held } })
+    }
+
+    /// Commits missing rejects, in these files, if nothing has come in between. They have the id that they were sent with:
+    /// whoever sent them, and lives, finds them.
+    pub async fn make_up_for(
+        &mut self,
+        topic: &str,
+        counterpart: &Counterpart,
+        spec_id: i32,
+        files: Vec<DataFile>,
+    ) -> Result<Outcome> {
+        let told = &self.told;
+        let open = |(partition, (_, to)): (&i32, &(i64, i64))| {
+            let from = told.next(topic, *partition).unwrap_or(*to);
+            (from < *to || told.next(topic, *partition).is_none())
+                .then_some((*partition, OffsetRange { from, to: *to }))
+        };
+        let append = Append {
+            commit_id: counterpart.commit,
+            rows: files.iter().map(DataFile::record_count).sum(),
+            files,
+            spec_id,
+            topic: topic.to_owned(),
+            topic_id: None,
+            cluster_id: None,
+            ranges: counterpart.ranges.iter().filter_map(open).collect(),
+            rejects: 0,
+            schema: None,
+            written: None,
+            late: false,
+            summary: BTreeMap::new(),
+        };
+        self.commit(&append).await
     }
 
     /// Whether a snapshot of this commit is or was on main; that it was rolled back since is somebody's decision.

@@ -1,14 +1,15 @@
 //! A batch's rejects and its rows as one change, and what is left to do when that goes wrong.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iceberg::{TableIdent, TableUpdate};
 
-use super::fence::{FAST, batch, committed, open};
+use super::fence::{FAST, batch, committed, moved, open};
 use crate::batch::OffsetRange;
 use crate::catalog::Catalog;
 use crate::commit::change::Append;
-use crate::commit::committer::Committer;
+use crate::commit::committer::{Committer, Missing};
 use crate::commit::decide::{Decision, decide};
 use crate::commit::fake::{FakeCatalog, Fault, creation, data_file, ident};
 
@@ -83,7 +84,13 @@ async fn both_tables_are_changed_once_whatever_comes_in_between() {
 /// As a new owner of partition 0 does it, before it reads on.
 async fn make_up(catalog: &Arc<FakeCatalog>, by: &mut Committer) {
     for counterpart in open(catalog).await.ledger().counterparts("orders", &[0]) {
-        by.make_up_for("orders", &counterpart).await.unwrap();
+        match by.missing("orders", &counterpart).await.unwrap() {
+            Missing::Nothing => {}
+            Missing::All { spec_id, files } => {
+                committed(by.make_up_for("orders", &counterpart, spec_id, files).await.unwrap());
+            }
+            some => panic!("{some:?}"),
+        }
     }
 }
 
@@ -124,8 +131,48 @@ async fn rejects_that_were_dropped_are_made_up_for_by_who_reads_on() {
         committed(rows.commit(&batch[1]).await.unwrap());
         assert_eq!(rejects_there(&catalog).await, 2 * (before + 1) as u64);
         assert!(commit(&mut rejects, &mut rows, &pair(10 * (before + 1))).await);
-        assert_eq!(rows.ledger().topic("orders").unwrap().counterparts.len(), 1, "the last pair's only");
+        let known = |rows: &Committer| rows.ledger().topic("orders").unwrap().counterparts.len();
+        assert_eq!((known(&open(&catalog).await), known(&rows)), (1, 0), "the last pair's, and that one is there");
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_somebody_else_had_in_between_is_known_from_the_others() {
+    for (theirs, held) in [(5, 5), (10, 10), (12, 12)] {
+        let (catalog, mut rejects, mut rows) = tables().await;
+        let mut batch = pair(0);
+        for half in &mut batch {
+            half.ranges.insert(1, OffsetRange { from: 0, to: 10 });
+        }
+        // The new owner of partition 0 was first with its rejects, so that ours were dropped.
+        let mut other = reopened(&catalog).await;
+        other.starts("orders", &[0]).await.unwrap();
+        committed(other.commit(&super::fence::batch(&[(0, 0, theirs)])).await.unwrap());
+        catalog.fail_next([Fault::Dropped]);
+        assert_eq!(rejects.commit_with(&batch[0], &mut rows, &batch[1]).await.unwrap(), None);
+        moved(rejects.commit(&batch[0]).await.unwrap());
+        let counterpart = open(&catalog).await.ledger().counterparts("orders", &[1]).remove(0);
+        let mut next = reopened(&catalog).await;
+        let Missing::Some { files, held: found } = next.missing("orders", &counterpart).await.unwrap() else {
+            panic!("partition 1 is missing, and not all of partition 0")
+        };
+        assert_eq!(found, BTreeMap::from([(0, OffsetRange { from: 0, to: held })]));
+        committed(next.make_up_for("orders", &counterpart, 0, files).await.unwrap());
+        let ledger = next.ledger();
+        assert_eq!((ledger.next("orders", 0), ledger.next("orders", 1)), (Some(theirs.max(10)), Some(10)));
+        assert!(matches!(next.missing("orders", &counterpart).await.unwrap(), Missing::Nothing));
+    }
+}
+
+#[tokio::test]
+async fn rejects_below_what_their_table_accounts_for_go_alone() {
+    let (catalog, mut rejects, mut rows) = tables().await;
+    committed(rejects.commit(&pair(0)[0]).await.unwrap());
+    let [mut again, row] = pair(0);
+    again.ranges.insert(0, OffsetRange { from: 10, to: 10 });
+    let before = catalog.counts.get()[3];
+    assert_eq!(rejects.commit_with(&again, &mut rows, &row).await.unwrap(), None);
+    assert_eq!(catalog.counts.get()[3], before);
 }
 
 #[tokio::test]
@@ -156,7 +203,7 @@ async fn rejects_whose_manifest_is_gone_are_said_to_be_until_a_person_goes_on() 
     assert_eq!(rejects.commit_with(&batch[0], &mut rows, &batch[1]).await.unwrap(), None);
     let owed = open(&catalog).await.ledger().counterparts("orders", &[0]);
     catalog.io().delete(&owed[0].manifest).await.unwrap();
-    let error = reopened(&catalog).await.make_up_for("orders", &owed[0]).await.unwrap_err();
+    let error = reopened(&catalog).await.missing("orders", &owed[0]).await.unwrap_err();
     assert!(!error.is_retry() && error.message.contains("`calve ledger accept`"), "{error}");
     decide(catalog.clone(), &ident(), &Decision::Accept).await.unwrap();
     assert_eq!(open(&catalog).await.ledger().counterparts("orders", &[0]), []);

@@ -22,6 +22,12 @@ impl<'a> Run<'a, '_> {
             return self.stop(Stop::Irregular);
         }
         let first = self.columns.lists[list].elements;
+        if node.is_texts() {
+            match self.short_texts(field, node, at, end, row)? {
+                Texts::Ended(next) => return Some(next),
+                Texts::Other(next) => at = next,
+            }
+        }
         loop {
             let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
             let element = self.columns.element(list, row);
@@ -37,6 +43,51 @@ impl<'a> Run<'a, '_> {
             return self.stop(Stop::Irregular);
         }
         Some(at)
+    }
+
+    /// Entries of short texts as writers write them, by far the most maps' only ones: without a look at what else there
+    /// may be. The first one's tag was read.
+    #[inline(always)]
+    fn short_texts(
+        &mut self,
+        field: &'a Field,
+        node: &'a Node,
+        mut at: usize,
+        end: usize,
+        row: usize,
+    ) -> Option<Texts> {
+        let buffer = self.buffer;
+        let [key, value] = [0, 1].map(|index| unchecked::get(&node.fields, index));
+        let mut keys = [Short::default(); COMPARED_MAX];
+        for count in 0..COMPARED_MAX {
+            // The entry's length, the key's tag and length.
+            let head = wire::load8(buffer, at);
+            let stop = at + 1 + (head & 0x7f) as usize;
+            let short = Short { at: at + 3, length: (head >> 16 & 0x7f) as usize };
+            let value_at = short.at + short.length + 2;
+            if head & 0x80_ff_80 != 0x0a_00 || stop > end || value_at > stop {
+                return Some(Texts::Other(at));
+            }
+            // The value's.
+            let head = wire::load8(buffer, value_at - 2);
+            let length = (head >> 8 & 0x7f) as usize;
+            if head & 0x80_ff != 0x12 || value_at + length != stop {
+                return Some(Texts::Other(at));
+            }
+            let element = self.columns.element(field.list as usize, row);
+            self.columns.put_text(key.slot, element, buffer, short.at, short.length);
+            self.columns.put_text(value.slot, element, buffer, value_at, length);
+            if keys[..count].iter().any(|known| known.is_same(short, buffer)) {
+                return self.stop(Stop::Irregular);
+            }
+            keys[count] = short;
+            at = stop;
+            if !self.follows(field, at, end) {
+                return Some(Texts::Ended(at));
+            }
+            at += field.tag_bytes as usize;
+        }
+        Some(Texts::Other(at))
     }
 
     /// The entry `buffer[at..end]`, a row of its own.
@@ -91,6 +142,29 @@ impl<'a> Run<'a, '_> {
             Default::Date(column) => self.raw |= !self.columns.touched(ColumnRef::I32(column), row),
         }
         Some(())
+    }
+}
+
+/// Where a run of short texts came to.
+enum Texts {
+    /// To the map's end.
+    Ended(usize),
+    /// Behind the tag of an entry that is something else, or one too many.
+    Other(usize),
+}
+
+/// A key of at most 127 bytes.
+#[derive(Clone, Copy, Default)]
+struct Short {
+    at: usize,
+    length: usize,
+}
+
+impl Short {
+    #[inline(always)]
+    fn is_same(self, other: Short, buffer: &[u8]) -> bool {
+        let bytes = |short: Short| &buffer[short.at..short.at + short.length];
+        self.length == other.length && bytes(self) == bytes(other)
     }
 }
 
