@@ -8,11 +8,10 @@ use iceberg::spec::DataFile;
 use iceberg::table::Table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::batch::StagedFiles;
 use crate::commit::{Committer, Counterpart, Missing, Outcome};
 use crate::error::{Error, Result};
 use crate::schema::metadata::KAFKA;
-use crate::write::{self, Limits, TableWriter};
+use crate::write::{Limits, TableWriter};
 
 /// How often others may move the quarantine table's ledger in between.
 const MOVES_MAX: usize = 8;
@@ -40,7 +39,7 @@ pub async fn make_up(quarantine: &mut Committer, topic: &str, counterpart: &Coun
             Outcome::Moved { why } => last = why,
         }
         if ours {
-            write::discard(quarantine.table(), StagedFiles { files }).await;
+            quarantine.discard(counterpart.commit, &files).await;
         }
     }
     Err(Error::retry(format!("table {}: rejects are not there yet: {last}", quarantine.table().identifier())))
