@@ -259,6 +259,12 @@ impl Columns {
         self.make_room_in(list as u32 + 1, room);
     }
 
+    /// The elements, first to last, that a list's last row has yet.
+    pub fn elements_of(&self, list: usize, row: usize) -> (usize, usize) {
+        let List { elements, counts, .. } = &self.lists[list];
+        (elements - counts.get(row).map_or(0, |count| *count as usize), *elements)
+    }
+
     /// Whether a list's row has elements, yet.
     pub fn has_elements(&self, list: usize, row: usize) -> bool {
         self.lists[list].counts.get(row).is_some_and(|count| *count > 0)

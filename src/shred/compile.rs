@@ -9,6 +9,7 @@ use super::enums::Enumeration;
 use super::json;
 use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root, Step};
 use super::text::Text;
+use super::unchecked::SlotAt;
 use super::wire;
 use crate::schema::mapping::{Column, Leaf, Mapping, Shape, Unit};
 use crate::schema::model::{Cardinality, EnumId, Field as ProtoField, Kind, MessageId, Pool, Presence};
@@ -66,6 +67,7 @@ impl Plan {
             .iter_mut()
             .filter(|text| text.expansion > 1)
             .for_each(|text| text.expansion = plan.json.expansion);
+        columns.find_slots();
         Ok((plan, columns))
     }
 }
@@ -268,6 +270,10 @@ impl Compiler<'_> {
         let home = self.plan.nodes.len() as u32;
         for (field, index) in table.iter_mut().zip(0..) {
             (field.home, field.index, field.step) = (home, index, Step::new(field.op, field.element));
+            if field.op == Op::Map && self.plan.nodes[field.node as usize].is_texts() {
+                field.step = Step::Texts;
+            }
+            field.lead = if field.tag_bytes == 1 { field.step } else { Step::Wide };
         }
         let mut tags: Vec<(u32, u16)> = table
             .iter()
@@ -551,6 +557,7 @@ fn put_tag(field: &mut Field) {
     field.tag_bytes = encoded.len() as u8;
     field.mask = (1 << (8 * encoded.len())) - 1;
     field.tag = encoded.iter().rev().fold(0, |tag, byte| tag << 8 | u64::from(*byte));
+    field.first = encoded[0];
 }
 
 /// A field that no bytes match: eight bytes with continuation bits are not a tag.
@@ -559,6 +566,8 @@ fn end() -> Field {
         tag: u64::MAX,
         mask: u64::MAX,
         tag_bytes: 0,
+        first: u8::MAX,
+        lead: Step::Wide,
         step: Step::Other,
         op: Op::End,
         element: Op::End,
@@ -567,7 +576,7 @@ fn end() -> Field {
         next: 0,
         oneof: NONE,
         column: 0,
-        slot: 0,
+        slot: SlotAt::NONE,
         list: 0,
         node: 0,
         number: 0,

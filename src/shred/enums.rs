@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::unchecked;
+use super::bytes::{Bytes, CHUNK};
 use crate::schema::model::{Enum, Message};
 
 /// Names of numbers: in a table by number where the numbers lie close together, in a table by hash otherwise.
 #[derive(Clone, Debug)]
 pub struct Enumeration {
-    /// All names, and [`unchecked::CHUNK`] bytes more.
+    /// All names, and [`CHUNK`] bytes more.
     names: String,
     /// The number of `dense`'s first entry.
     base: i32,
@@ -58,7 +58,7 @@ impl Enumeration {
         let span = by_number.keys().map(|number| i64::from(*number) - i64::from(base) + 1).max().unwrap_or(0);
         let longest = by_number.values().map(|name| name.bytes as usize).max().unwrap_or(0);
         let name_bytes_max = longest.max("-2147483648".len());
-        names.push_str(&" ".repeat(unchecked::CHUNK));
+        names.push_str(&" ".repeat(CHUNK));
         let mut enumeration = Enumeration { names, base, dense: Vec::new(), hashed: Vec::new(), name_bytes_max };
         if span <= 4 * by_number.len() as i64 + 64 {
             enumeration.dense = vec![Name::NONE; span as usize];
@@ -112,7 +112,7 @@ impl Enumeration {
     /// The names of those numbers whose row is `present`, the digits of those that have none: where each starts and the
     /// last one ends, and all of them one behind the other. The starts are right if the end is below 2^31.
     pub fn texts(&self, numbers: &[i32], present: impl Fn(usize) -> bool) -> (Vec<i32>, Vec<u8>) {
-        let mut data = Vec::with_capacity(numbers.len() * self.name_bytes_max.min(16) + unchecked::CHUNK);
+        let mut data = Bytes::from(Vec::with_capacity(numbers.len() * self.name_bytes_max.min(16) + CHUNK));
         let mut starts: Vec<i32> = Vec::with_capacity(numbers.len() + 1);
         starts.extend(numbers.iter().enumerate().map(|(row, number)| {
             let start = data.len() as i32;
@@ -122,14 +122,14 @@ impl Enumeration {
             start
         }));
         starts.push(data.len() as i32);
-        (starts, data)
+        (starts, data.take())
     }
 
     #[inline(always)]
-    fn append(&self, number: i32, data: &mut Vec<u8>) {
+    fn append(&self, number: i32, data: &mut Bytes) {
         match self.find(number) {
-            Name::NONE => put_digits(number, data),
-            Name { start, bytes } => unchecked::append(data, self.names.as_bytes(), start as usize, bytes as usize),
+            Name::NONE => data.with(|data| put_digits(number, data)),
+            Name { start, bytes } => data.append(self.names.as_bytes(), start as usize, bytes as usize),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! logging.
 
 mod assemble;
+mod bytes;
 mod columns;
 mod compile;
 mod constant;

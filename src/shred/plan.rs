@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::enums::Enumeration;
 use super::json;
+use super::unchecked::SlotAt;
 use super::wire;
 
 /// Why a mapping cannot be shredded.
@@ -157,6 +158,8 @@ impl Op {
 
 /// What the interpreter's loop does with a field: an op that it does itself, or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Of the width that the interpreter's jump takes.
+#[repr(u32)]
 pub enum Step {
     Bool,
     Int32,
@@ -183,11 +186,17 @@ pub enum Step {
     Repeated,
     Packed,
     Map,
+    /// A map of texts by texts.
+    Texts,
     Timestamp,
     /// Another message that is one value of a column.
     Leaf,
     /// One value of a rarer op.
     Other,
+    /// A look at the other bytes of a tag.
+    Wide,
+    /// A look for the field whose tag it is.
+    Find,
 }
 
 impl Step {
@@ -227,7 +236,10 @@ pub struct Field {
     pub tag: u64,
     pub mask: u64,
     pub tag_bytes: u8,
-    /// Follows from `op` and `element`.
+    /// The tag's first byte, and what is done behind it: `step`, or a look at the tag's other bytes.
+    pub first: u8,
+    pub lead: Step,
+    /// What is done behind the tag; follows from `op` and `element`.
     pub step: Step,
     pub op: Op,
     /// Of an element, or of a member of a oneof; otherwise as `op`.
@@ -243,7 +255,7 @@ pub struct Field {
     /// Index into the columns of the op's kind: the elements' for repeated ones, the key's for maps.
     pub column: u32,
     /// The same among the columns of all kinds: [`Columns::slot`].
-    pub slot: u32,
+    pub slot: SlotAt,
     /// Index into [`Columns::lists`].
     pub list: u32,
     /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`]; of JSON, its type.

@@ -17,7 +17,7 @@ mod packed;
 
 use super::columns::Columns;
 use super::plan::{Field, NONE, Node, Op, Plan, Root, Step};
-use super::unchecked::{self, Place, Stack};
+use super::unchecked::{self, Place, Slots, Stack};
 use super::wire::{self, DEPTH_MAX};
 use crate::batch::RejectCode;
 use groups::Group;
@@ -49,6 +49,25 @@ struct Frame<'a> {
     row: usize,
 }
 
+/// Where bytes come from and where values go: apart from [`Run`], so that the loop keeps both in registers.
+#[derive(Clone, Copy)]
+struct Ends<'b> {
+    buffer: &'b [u8],
+    slots: Slots<'b>,
+}
+
+impl Ends<'_> {
+    /// The bytes `(start, end)` of a message with `depth` messages around its field.
+    #[inline(always)]
+    fn length(self, at: usize, end: usize, depth: u32) -> Result<(usize, usize), RejectCode> {
+        if depth < DEPTH_MAX { wire::length(self.buffer, at, end) } else { Err(RejectCode::TooDeep) }
+    }
+}
+
+/// Whether a message's fields come by number; see [`Run::message`].
+const ORDERED: bool = true;
+const ANY_ORDER: bool = false;
+
 /// What the position in a message becomes at its group's end: past all ends.
 const CLOSED: usize = usize::MAX;
 
@@ -56,6 +75,8 @@ const CLOSED: usize = usize::MAX;
 pub struct Run<'a, 'b> {
     plan: &'a Plan,
     columns: &'b mut Columns,
+    /// Of `columns`.
+    slots: Slots<'b>,
     /// The record and [`wire::PADDING`] more bytes.
     buffer: &'b [u8],
     /// The columns do not hold all that the record says.
@@ -79,7 +100,10 @@ use ok;
 
 macro_rules! varint {
     ($self:ident, $at:expr, $end:expr) => {
-        match wire::varint($self.buffer, $at) {
+        varint!($self, $self.buffer, $at, $end)
+    };
+    ($self:ident, $buffer:expr, $at:expr, $end:expr) => {
+        match wire::varint($buffer, $at) {
             Some(found) => found,
             None => return $self.stop(Stop::Malformed(wire::varint_fault($at, $end))),
         }
@@ -110,7 +134,9 @@ use of_scalar;
 impl<'a, 'b> Run<'a, 'b> {
     #[inline(always)]
     pub fn new(plan: &'a Plan, columns: &'b mut Columns, buffer: &'b [u8]) -> Self {
-        Run { plan, columns, buffer, raw: false, refusal: None, stop: None, group: Group::NONE }
+        // They stay where they are while the columns grow (`Slots`); so the columns can be lent too.
+        let slots = Slots::new(&mut columns.slots);
+        Run { plan, columns, slots, buffer, raw: false, refusal: None, stop: None, group: Group::NONE }
     }
 
     /// Puts the message `buffer[at..end]` into the table's row `row`.
@@ -131,103 +157,149 @@ impl<'a, 'b> Run<'a, 'b> {
     fn whole(&mut self, at: usize, end: usize, row: usize) -> Option<()> {
         let plan = self.plan;
         match &plan.root {
-            Root::Message(node) => self.message(*node, at, end, row, 0),
+            Root::Message(node) => self.message::<ORDERED>(self.node(*node), at, end, row, 0),
             Root::Struct(column, node) => {
                 self.columns.touch(*column as usize, row);
-                self.message(*node, at, end, row, 0)
+                self.message::<ORDERED>(self.node(*node), at, end, row, 0)
             }
             Root::Leaf(field) => self.leaf_message(field, field.op, at, end, row, 0),
         }
     }
 
+    #[inline(always)]
+    fn node(&self, node: u32) -> &'a Node {
+        unchecked::get(&self.plan.nodes, node as usize)
+    }
+
     /// Reads the message `buffer[at..end]`, which has `depth` messages around it.
+    ///
+    /// [`ORDERED`], as writers write it: its fields by number. None of them comes twice then, which is not looked for; one
+    /// that stands before another's place begins what is left to the other way, [`ANY_ORDER`].
     #[inline(never)]
-    fn message(&mut self, node: u32, mut at: usize, mut end: usize, mut row: usize, mut depth: u32) -> Option<()> {
+    fn message<const ORDER: bool>(
+        &mut self,
+        mut node: &'a Node,
+        mut at: usize,
+        mut end: usize,
+        mut row: usize,
+        mut depth: u32,
+    ) -> Option<()> {
         let plan = self.plan;
-        let buffer = self.buffer;
+        let ends = self.ends();
         // By depth: the messages around the one that is read, the first of which is this function's own.
         let mut frames = Stack::<Frame<'a>, { DEPTH_MAX as usize }>::new();
         let outermost = depth;
-        let mut node = unchecked::get(&plan.nodes, node as usize);
         let mut expected = Place::new(&node.fields, 0);
         // Leaves the message for one inside of it.
         macro_rules! enter {
-            ($field:ident, $start:ident, $stop:ident, $row:ident, $after:expr) => {{
+            ($loop:lifetime, $field:ident, $start:ident, $stop:ident, $row:ident, $after:expr) => {{
                 frames.put(depth as usize, Frame { node, expected: $after, end, row });
                 node = unchecked::get(&plan.nodes, $field.node as usize);
                 expected = Place::new(&node.fields, 0);
                 (at, end, row, depth) = ($start, $stop, $row, depth + 1);
-                continue;
+                continue $loop;
             }};
         }
         loop {
-            while at < end {
-                let word = wire::load8(buffer, at);
+            'field: while at < end {
                 let mut field = expected.get();
-                if (word ^ field.tag) & field.mask == 0 {
-                    at += field.tag_bytes as usize;
-                } else {
-                    // A tag of one byte is its own index.
-                    let (index, next) = if word & 0x80 == 0 {
-                        (*unchecked::get(&node.dense, (word & 0x7f) as usize), at + 1)
-                    } else {
-                        ok!(self, long_tag(node, buffer, at, end))
-                    };
-                    if index == NONE {
-                        at = self.unknown(at, end, depth)?;
-                        continue;
-                    }
-                    expected = Place::new(&node.fields, index as usize);
-                    field = expected.get();
-                    at = next;
+                let mut step = Step::Find;
+                if wire::load1(ends.buffer, at) == field.first {
+                    step = field.lead;
                 }
-                at = match field.step {
-                    Step::Bool => self.scalar(field, Op::Bool, at, end, row)?,
-                    Step::Int32 => self.scalar(field, Op::Int32, at, end, row)?,
-                    Step::Sint32 => self.scalar(field, Op::Sint32, at, end, row)?,
-                    Step::Int64 => self.scalar(field, Op::Int64, at, end, row)?,
-                    Step::Sint64 => self.scalar(field, Op::Sint64, at, end, row)?,
-                    Step::Uint32 => self.scalar(field, Op::Uint32, at, end, row)?,
-                    Step::Uint64 => self.scalar(field, Op::Uint64, at, end, row)?,
-                    Step::Fixed32 => self.scalar(field, Op::Fixed32, at, end, row)?,
-                    Step::Sfixed32 => self.scalar(field, Op::Sfixed32, at, end, row)?,
-                    Step::Float => self.scalar(field, Op::Float, at, end, row)?,
-                    Step::Fixed64 => self.scalar(field, Op::Fixed64, at, end, row)?,
-                    Step::Sfixed64 => self.scalar(field, Op::Sfixed64, at, end, row)?,
-                    Step::Double => self.scalar(field, Op::Double, at, end, row)?,
-                    Step::Text => self.text(field, at, end, row)?,
-                    Step::Message => {
-                        let (start, stop) = ok!(self, self.length(at, end, depth));
-                        if !self.columns.touch(field.column as usize, row) {
-                            return self.stop(Stop::Irregular);
+                at = loop {
+                    break match step {
+                        Step::Wide => {
+                            let word = wire::load8(ends.buffer, at);
+                            step = Step::Find;
+                            if (word ^ field.tag) & field.mask == 0 {
+                                (step, at) = (field.step, at + field.tag_bytes as usize - 1);
+                            }
+                            continue;
                         }
-                        enter!(field, start, stop, row, expected.next());
-                    }
-                    Step::Member => {
-                        let (start, stop) = ok!(self, self.length(at, end, depth));
-                        if !self.choose(field, row) || !self.columns.touch(field.column as usize, row) {
-                            return self.stop(Stop::Irregular);
+                        Step::Find => {
+                            let byte = wire::load1(ends.buffer, at);
+                            // A tag of one byte is its own index.
+                            let (index, next) = if byte < 0x80 {
+                                (*unchecked::get(&node.dense, byte as usize), at + 1)
+                            } else {
+                                ok!(self, long_tag(node, ends.buffer, at, end))
+                            };
+                            if index == NONE {
+                                at = self.unknown(at, end, depth)?;
+                                continue 'field;
+                            }
+                            let found = Place::new(&node.fields, index as usize);
+                            field = found.get();
+                            if ORDER == ORDERED && field.next <= expected.get().index {
+                                self.message::<ANY_ORDER>(node, at, end, row, depth)?;
+                                at = end;
+                                continue 'field;
+                            }
+                            expected = found;
+                            (step, at) = (field.step, next - 1);
+                            continue;
                         }
-                        enter!(field, start, stop, row, expected.next());
-                    }
-                    Step::Element => {
-                        let (start, stop) = ok!(self, self.length(at, end, depth));
-                        let element = self.columns.element(field.list as usize, row);
-                        // Most likely another element comes next.
-                        enter!(field, start, stop, element, expected);
-                    }
-                    Step::Repeated | Step::Packed | Step::Map | Step::Timestamp | Step::Leaf | Step::Other => {
-                        at = match field.step {
-                            Step::Repeated => self.repeated(field, at, end, row, depth)?,
-                            Step::Packed => self.packed(field, at, end, row)?,
-                            Step::Map => self.map(field, at, end, row, depth)?,
-                            Step::Timestamp => self.timestamp(field, at, end, row, depth)?,
-                            Step::Leaf => self.leaf(field, field.op, at, end, row, depth)?,
-                            _ => self.other(field, at, end, row, depth)?,
-                        };
-                        expected = Place::new(&node.fields, field.next as usize);
-                        continue;
-                    }
+                        Step::Bool => self.scalar(ends, field, Op::Bool, at + 1, end, row)?,
+                        Step::Int32 => self.scalar(ends, field, Op::Int32, at + 1, end, row)?,
+                        Step::Sint32 => self.scalar(ends, field, Op::Sint32, at + 1, end, row)?,
+                        Step::Int64 => self.scalar(ends, field, Op::Int64, at + 1, end, row)?,
+                        Step::Sint64 => self.scalar(ends, field, Op::Sint64, at + 1, end, row)?,
+                        Step::Uint32 => self.scalar(ends, field, Op::Uint32, at + 1, end, row)?,
+                        Step::Uint64 => self.scalar(ends, field, Op::Uint64, at + 1, end, row)?,
+                        Step::Fixed32 => self.scalar(ends, field, Op::Fixed32, at + 1, end, row)?,
+                        Step::Sfixed32 => self.scalar(ends, field, Op::Sfixed32, at + 1, end, row)?,
+                        Step::Float => self.scalar(ends, field, Op::Float, at + 1, end, row)?,
+                        Step::Fixed64 => self.scalar(ends, field, Op::Fixed64, at + 1, end, row)?,
+                        Step::Sfixed64 => self.scalar(ends, field, Op::Sfixed64, at + 1, end, row)?,
+                        Step::Double => self.scalar(ends, field, Op::Double, at + 1, end, row)?,
+                        Step::Text => self.text::<ORDER>(ends, field, at + 1, end, row)?,
+                        Step::Message => {
+                            let (start, stop) = ok!(self, ends.length(at + 1, end, depth));
+                            if ORDER == ORDERED {
+                                ends.slots.mark(field.slot, row);
+                            } else if !ends.slots.mark_first(field.slot, row) {
+                                return self.stop(Stop::Irregular);
+                            }
+                            enter!('field, field, start, stop, row, expected.next());
+                        }
+                        Step::Member => {
+                            let (start, stop) = ok!(self, ends.length(at + 1, end, depth));
+                            if !self.choose(field, row) || !ends.slots.mark_first(field.slot, row) {
+                                return self.stop(Stop::Irregular);
+                            }
+                            enter!('field, field, start, stop, row, expected.next());
+                        }
+                        Step::Element => {
+                            let (start, stop) = ok!(self, ends.length(at + 1, end, depth));
+                            let element = self.columns.element(field.list as usize, row);
+                            // Most likely another element comes next.
+                            enter!('field, field, start, stop, element, expected);
+                        }
+                        Step::Repeated
+                        | Step::Packed
+                        | Step::Map
+                        | Step::Texts
+                        | Step::Timestamp
+                        | Step::Leaf
+                        | Step::Other => {
+                            let is_map = matches!(step, Step::Map | Step::Texts);
+                            if ORDER == ANY_ORDER && is_map && self.columns.has_elements(field.list as usize, row) {
+                                return self.stop(Stop::Irregular);
+                            }
+                            at = match step {
+                                Step::Repeated => self.repeated(field, at + 1, end, row, depth)?,
+                                Step::Packed => self.packed(field, at + 1, end, row)?,
+                                Step::Map => self.map(field, at + 1, end, row, depth)?,
+                                Step::Texts => self.texts(field, at + 1, end, row, depth)?,
+                                Step::Timestamp => self.timestamp::<ORDER>(field, at + 1, end, row, depth)?,
+                                Step::Leaf => self.leaf(field, field.op, at + 1, end, row, depth)?,
+                                _ => self.other(field, at + 1, end, row, depth)?,
+                            };
+                            expected = Place::new(&node.fields, field.next as usize);
+                            continue 'field;
+                        }
+                    };
                 };
                 expected = expected.next();
             }
@@ -245,10 +317,9 @@ impl<'a, 'b> Run<'a, 'b> {
         }
     }
 
-    /// The bytes `(start, end)` of a message with `depth` messages around its field.
     #[inline(always)]
-    fn length(&self, at: usize, end: usize, depth: u32) -> Result<(usize, usize), RejectCode> {
-        if depth < DEPTH_MAX { wire::length(self.buffer, at, end) } else { Err(RejectCode::TooDeep) }
+    fn ends(&self) -> Ends<'b> {
+        Ends { buffer: self.buffer, slots: self.slots }
     }
 
     /// Skips a field that has no column, or ends the group.
@@ -294,16 +365,16 @@ impl<'a, 'b> Run<'a, 'b> {
     fn value(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
         of_scalar!(
             op,
-            |op| self.scalar(field, op, at, end, row),
+            |op| self.scalar(self.ends(), field, op, at, end, row),
             match op {
                 Op::Group => self.group(field, at, end, row, depth),
                 op if op.is_leaf_message() => self.leaf(field, op, at, end, row, depth),
                 Op::Message => {
-                    let (start, stop) = ok!(self, self.length(at, end, depth));
+                    let (start, stop) = ok!(self, self.ends().length(at, end, depth));
                     if !self.columns.touch(field.column as usize, row) {
                         return self.stop(Stop::Irregular);
                     }
-                    self.message(field.node, start, stop, row, depth + 1)?;
+                    self.message::<ORDERED>(self.node(field.node), start, stop, row, depth + 1)?;
                     Some(stop)
                 }
                 // The compiler of plans gives no other op to a single value.
@@ -316,17 +387,16 @@ impl<'a, 'b> Run<'a, 'b> {
     // Once for each op; a build without optimisation would keep all their variables apart on the stack of every message
     // that is nested.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn scalar(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize) -> Option<usize> {
-        let buffer = self.buffer;
-        let columns = &mut *self.columns;
+    fn scalar(&mut self, ends: Ends<'_>, field: &'a Field, op: Op, at: usize, end: usize, row: usize) -> Option<usize> {
+        let Ends { buffer, slots } = ends;
         macro_rules! put {
             (|$value:ident| $convert:expr) => {{
-                let ($value, next) = varint!(self, at, end);
-                columns.put(field.slot, row, $convert);
+                let ($value, next) = varint!(self, buffer, at, end);
+                slots.put(field.slot, row, $convert);
                 next
             }};
             ($bytes:literal, $value:expr) => {{
-                columns.put(field.slot, row, $value);
+                slots.put(field.slot, row, $value);
                 at + $bytes
             }};
         }
@@ -345,23 +415,33 @@ impl<'a, 'b> Run<'a, 'b> {
             Op::Sfixed64 => put!(8, wire::load8(buffer, at) as i64),
             Op::Double => put!(8, f64::from_bits(wire::load8(buffer, at))),
             Op::Uint64Long | Op::Fixed64Long => {
-                let (value, next) =
-                    if op == Op::Uint64Long { varint!(self, at, end) } else { (wire::load8(buffer, at), at + 8) };
-                columns.put(field.slot, row, value as i64);
+                let (value, next) = if op == Op::Uint64Long {
+                    varint!(self, buffer, at, end)
+                } else {
+                    (wire::load8(buffer, at), at + 8)
+                };
+                slots.put(field.slot, row, value as i64);
                 if value > i64::MAX as u64 {
                     self.refuse(field, RejectCode::OutOfRange);
                 }
                 next
             }
-            Op::String | Op::Bytes => return self.text(field, at, end, row),
+            Op::String | Op::Bytes => return self.text::<ANY_ORDER>(ends, field, at, end, row),
             _ => return self.stop(Stop::Irregular),
         })
     }
 
     /// A string or bytes, which mostly are short; the position behind it.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn text(&mut self, field: &Field, at: usize, end: usize, row: usize) -> Option<usize> {
-        let length = wire::load8(self.buffer, at) as usize & 0xff;
+    fn text<const ORDER: bool>(
+        &mut self,
+        ends: Ends<'_>,
+        field: &Field,
+        at: usize,
+        end: usize,
+        row: usize,
+    ) -> Option<usize> {
+        let length = wire::load1(ends.buffer, at) as usize;
         if length >= 0x80 {
             return self.long_text(field, at, end, row);
         }
@@ -369,7 +449,9 @@ impl<'a, 'b> Run<'a, 'b> {
         if stop > end {
             return self.stop(Stop::Malformed(RejectCode::Truncated));
         }
-        if !self.columns.put_text(field.slot, row, self.buffer, at + 1, length) {
+        if ORDER == ORDERED {
+            ends.slots.put_first_text(field.slot, row, ends.buffer, at + 1, length);
+        } else if !ends.slots.put_text(field.slot, row, ends.buffer, at + 1, length) {
             return self.stop(Stop::Irregular);
         }
         Some(stop)
@@ -378,7 +460,7 @@ impl<'a, 'b> Run<'a, 'b> {
     #[inline(never)]
     fn long_text(&mut self, field: &Field, at: usize, end: usize, row: usize) -> Option<usize> {
         let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
-        if !self.columns.put_text(field.slot, row, self.buffer, start, stop - start) {
+        if !self.slots.put_text(field.slot, row, self.buffer, start, stop - start) {
             return self.stop(Stop::Irregular);
         }
         Some(stop)

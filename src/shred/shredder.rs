@@ -48,6 +48,19 @@ const BATCH_BYTES: usize = 2 << 20;
 /// Blocks that are checked record by record after one in which a string was not UTF-8.
 const CAREFUL_BLOCKS: u32 = 16;
 
+/// Why plain rows have come to a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// That was all.
+    End,
+    /// The next record has no room.
+    Full,
+    /// The next record is no message in a good frame.
+    Other,
+    /// The interpreter has refused the next record.
+    Refused,
+}
+
 /// Turns the records of one topic into rows of one table.
 pub struct Shredder {
     plan: Arc<Plan>,
@@ -124,27 +137,20 @@ impl Shredder {
     pub fn append(&mut self, batch: &RawBatch) -> Vec<Reject> {
         let mut rejects = Vec::new();
         let mut next = 0;
-        while next < batch.records.len() {
-            let start = next;
-            let mut bytes = 0;
-            for record in batch.records[start..].iter().take(BLOCK_RECORDS) {
-                if bytes >= BLOCK_BYTES {
-                    break;
-                }
-                bytes += record_bytes(batch, record);
-                next += 1;
-            }
-            if !self.fits(bytes, next - start) {
+        while let Some(record) = batch.records.get(next) {
+            let records = next..batch.records.len().min(next + BLOCK_RECORDS);
+            let bytes = record_bytes(batch, record).max(BLOCK_BYTES);
+            if !self.fits(bytes, records.len()) {
                 if self.rows > 0 {
                     self.seal();
                 }
-                if !self.fits(bytes, next - start) {
-                    self.alone(batch, start, &mut rejects);
-                    next = start + 1;
+                if !self.fits(bytes, records.len()) {
+                    self.alone(batch, next, &mut rejects);
+                    next += 1;
                     continue;
                 }
             }
-            self.block(batch, start..next, &mut rejects);
+            next = self.block(batch, records, bytes, &mut rejects);
             if self.rows >= BATCH_ROWS || self.open_bytes() >= BATCH_BYTES {
                 self.seal();
             }
@@ -185,20 +191,23 @@ impl Shredder {
             && self.raw.data.len() + bytes <= i32::MAX as usize
     }
 
-    /// Appends some of a batch's records.
-    fn block(&mut self, batch: &RawBatch, records: Range<usize>, rejects: &mut Vec<Reject>) {
+    /// Appends these of a batch's records, or as many of them as come to `bytes` bytes: the next one after them.
+    fn block(&mut self, batch: &RawBatch, mut records: Range<usize>, bytes: usize, rejects: &mut Vec<Reject>) -> usize {
         let (rows, rejected) = (self.rows, rejects.len());
         let plan = self.plan.clone();
         self.columns.make_room(rows + records.len());
+        let mut room = bytes;
         if self.careful == 0 {
             // Records that became rows, one behind the other.
             let mut first = records.start;
             let mut next = first;
             while next < records.end {
-                let tried;
-                (next, tried) = self.plain_rows(&plan, batch, next..records.end);
-                if next < records.end {
-                    if !self.record(&plan, batch, next, tried, rejects) {
+                let pause;
+                (next, pause) = self.plain_rows(&plan, batch, next..records.end, &mut room);
+                if pause == Pause::Full {
+                    records.end = next;
+                } else if next < records.end {
+                    if !self.record(&plan, batch, next, pause == Pause::Refused, rejects) {
                         self.kafka.append(batch, first..next);
                         first = next + 1;
                     }
@@ -207,16 +216,21 @@ impl Shredder {
             }
             self.kafka.append(batch, first..records.end);
             if self.columns.check_utf8(self.rows).is_ok() {
-                return;
+                return records.end;
             }
             // Again, with a look at the strings behind every record.
             self.truncate(rows);
             rejects.truncate(rejected);
             self.careful = CAREFUL_BLOCKS;
+            room = bytes;
         } else {
             self.careful -= 1;
         }
-        for index in records {
+        for index in records.clone() {
+            match room.checked_sub(record_bytes(batch, &batch.records[index])) {
+                Some(left) => room = left,
+                None => return index,
+            }
             let rows = self.rows;
             if !self.record(&plan, batch, index, false, rejects) {
                 continue;
@@ -230,16 +244,18 @@ impl Shredder {
                 rejects.push(Reject { schema_id: self.schema_id(batch, index), ..reject(index, fault) });
             }
         }
+        records.end
     }
 
     /// A record so large that its columns might not hold it: in a batch of its own, and looked at afterwards.
     fn alone(&mut self, batch: &RawBatch, index: usize, rejects: &mut Vec<Reject>) {
-        if record_bytes(batch, &batch.records[index]) > i32::MAX as usize {
+        let bytes = record_bytes(batch, &batch.records[index]);
+        if bytes > i32::MAX as usize {
             // Protobuf's own limit.
             rejects.push(reject(index, Fault { code: RejectCode::BadLength, path: String::new(), at: None }));
             return;
         }
-        self.block(batch, index..index + 1, rejects);
+        self.block(batch, index..index + 1, bytes, rejects);
         if self.rows > 0 && !self.fits(0, 0) {
             self.truncate(0);
             let fault = Fault { code: RejectCode::OutOfRange, path: String::new(), at: None };
@@ -249,24 +265,28 @@ impl Shredder {
     }
 
     /// Puts records into rows, but for where they come from, as long as they are messages in good frames that the
-    /// interpreter takes as they stand. The first that is not, and whether that was tried.
-    fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>) -> (usize, bool) {
+    /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why.
+    fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>, room: &mut usize) -> (usize, Pause) {
         let mut run = Run::new(plan, &mut self.columns, &batch.arena);
         for index in records.clone() {
             let record = &batch.records[index];
-            let Some(value) = record.value else { return (index, false) };
+            match room.checked_sub(record_bytes(batch, record)) {
+                Some(left) => *room = left,
+                None => return (index, Pause::Full),
+            }
+            let Some(value) = record.value else { return (index, Pause::Other) };
             let (mut start, mut end) = (value.start as usize, value.end as usize);
             if end + PADDING > batch.arena.len() {
-                return (index, false);
+                return (index, Pause::Other);
             }
             let mut schema_id = None;
             if self.unframe.framing != Framing::None {
                 let framed = self.unframe.value(batch, record, &batch.arena, start, end);
-                let Ok(framed) = framed else { return (index, false) };
+                let Ok(framed) = framed else { return (index, Pause::Other) };
                 Framed { start, end, schema_id } = framed;
             }
             if run.record(start, end, self.rows).is_err() || run.refusal.is_some() {
-                return (index, true);
+                return (index, Pause::Refused);
             }
             if std::mem::take(&mut run.raw) {
                 self.raw.push(self.rows, batch.bytes(value));
@@ -276,7 +296,7 @@ impl Shredder {
             }
             self.rows += 1;
         }
-        (records.end, false)
+        (records.end, Pause::End)
     }
 
     /// Puts a record into the next row, but for where it comes from; false if it is none. `tried` says that the

@@ -3,7 +3,7 @@
 use super::columns::{Columns, Primitive};
 use super::marks::Marks;
 use super::plan::ColumnRef;
-use super::unchecked;
+use super::unchecked::{self, SlotAt};
 
 impl<T: Copy + Default> Primitive<T> {
     /// Where its values are; `unmarked` takes the marks that nobody asks for.
@@ -16,7 +16,7 @@ impl<T: Copy + Default> Primitive<T> {
 impl Columns {
     /// After vectors have grown.
     pub(super) fn find_slots(&mut self) {
-        let Columns { bools, i32s, i64s, i128s, f32s, f64s, texts, slots, unmarked, .. } = self;
+        let Columns { bools, i32s, i64s, i128s, f32s, f64s, texts, structs, slots, unmarked, .. } = self;
         slots.clear();
         slots.extend(bools.iter_mut().map(|column| column.slot(unmarked)));
         slots.extend(i32s.iter_mut().map(|column| column.slot(unmarked)));
@@ -25,13 +25,21 @@ impl Columns {
         slots.extend(f32s.iter_mut().map(|column| column.slot(unmarked)));
         slots.extend(f64s.iter_mut().map(|column| column.slot(unmarked)));
         slots.extend(unchecked::text_slots(texts));
+        slots.extend(structs.iter_mut().map(|column| unchecked::Slot::of_marks(&mut column.present)));
     }
 
-    /// The place of a column of values among all of them; of no meaning for others. Follows from how many there are of each
-    /// kind: to be asked when the plan is complete.
-    pub fn slot(&self, column: ColumnRef) -> u32 {
-        let kinds =
-            [self.bools.len(), self.i32s.len(), self.i64s.len(), self.i128s.len(), self.f32s.len(), self.f64s.len()];
+    /// The slot of a column that is no list. Follows from how many columns there are of each kind: to be asked when the
+    /// plan is complete.
+    pub fn slot(&self, column: ColumnRef) -> SlotAt {
+        let kinds = [
+            self.bools.len(),
+            self.i32s.len(),
+            self.i64s.len(),
+            self.i128s.len(),
+            self.f32s.len(),
+            self.f64s.len(),
+            self.texts.len(),
+        ];
         let (kind, index) = match column {
             ColumnRef::Bool(index) => (0, index),
             ColumnRef::I32(index) => (1, index),
@@ -40,9 +48,10 @@ impl Columns {
             ColumnRef::F32(index) => (4, index),
             ColumnRef::F64(index) => (5, index),
             ColumnRef::Text(index) => (6, index),
-            ColumnRef::Struct(_) | ColumnRef::List(_) => return u32::MAX,
+            ColumnRef::Struct(index) => (7, index),
+            ColumnRef::List(_) => return SlotAt::NONE,
         };
-        kinds[..kind].iter().sum::<usize>() as u32 + index
+        SlotAt::new(kinds[..kind].iter().sum::<usize>() + index as usize)
     }
 
     /// Keeps marks of a column, though it has no nulls.
@@ -56,18 +65,5 @@ impl Columns {
             ColumnRef::F64(index) => self.f64s[index as usize].marked = true,
             ColumnRef::Text(_) | ColumnRef::Struct(_) | ColumnRef::List(_) => {}
         }
-    }
-
-    /// Puts a value into a row, that there is room for, of the column of a [`slot`](Self::slot).
-    #[inline(always)]
-    pub fn put<T: Copy>(&mut self, slot: u32, row: usize, value: T) {
-        unchecked::put(&mut self.slots, slot as usize, row, value);
-    }
-
-    /// The same for a text; false, and nothing is done, if the row has a value. [`unchecked::CHUNK`] bytes behind the new
-    /// one must be readable.
-    #[inline(always)]
-    pub fn put_text(&mut self, slot: u32, row: usize, buffer: &[u8], at: usize, length: usize) -> bool {
-        unchecked::put_text(&mut self.slots, slot as usize, row, buffer, at, length)
     }
 }

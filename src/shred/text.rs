@@ -2,6 +2,7 @@
 
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 
+use super::bytes::Bytes;
 use super::columns::{make_room, replace_with_room, zero};
 use super::unchecked;
 
@@ -85,7 +86,7 @@ impl Lengths {
 pub struct Text {
     pub lengths: Lengths,
     /// All values, in the order of rows.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// As in `Primitive`.
     pub nullable: bool,
     pub utf8: bool,
@@ -98,7 +99,7 @@ pub struct Text {
 
 impl Text {
     pub fn new(space: u32, nullable: bool, utf8: bool) -> Self {
-        let (lengths, data) = (Lengths::default(), Vec::new());
+        let (lengths, data) = (Lengths::default(), Bytes::default());
         Text { lengths, data, nullable, utf8, expansion: 1, space, checked: (0, 0) }
     }
 
@@ -140,7 +141,7 @@ impl Text {
     /// Offsets (one more than rows) and bytes of `rows` rows; starts anew.
     pub fn take_parts(&mut self, rows: usize) -> (Vec<i32>, Vec<u8>) {
         self.checked = (0, 0);
-        (self.lengths.take_starts(rows), replace_with_room(&mut self.data))
+        (self.lengths.take_starts(rows), self.data.with(replace_with_room))
     }
 
     pub fn is_unchecked(&self) -> bool {

@@ -3,6 +3,7 @@
 //! The padding lets a primitive load eight bytes at any position of a message without a check of its own; where a
 //! value ends behind its message, the caller sees that the position moved past the end.
 
+use super::bytes::CHUNK;
 use super::unchecked;
 use crate::batch::{RawBatch, RejectCode};
 
@@ -14,7 +15,7 @@ pub const PADDING: usize = RawBatch::PADDING;
 pub const SLACK: usize = 5;
 
 const _: () = assert!(SLACK + 10 <= PADDING, "the longest primitive is a varint of ten bytes");
-const _: () = assert!(unchecked::CHUNK <= PADDING, "a string is copied in chunks");
+const _: () = assert!(CHUNK <= PADDING, "a string is copied in chunks");
 
 /// Messages, groups and map entries that may be nested below the record's own message: the limit that the official
 /// parsers share.
@@ -31,6 +32,12 @@ pub const FIXED32: u32 = 5;
 #[inline(always)]
 pub fn load8(buffer: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(unchecked::load(buffer, at))
+}
+
+#[inline(always)]
+pub fn load1(buffer: &[u8], at: usize) -> u8 {
+    let [byte] = unchecked::load(buffer, at);
+    byte
 }
 
 #[inline(always)]
@@ -108,7 +115,7 @@ pub fn tag(buffer: &[u8], at: usize, end: usize) -> Result<(u32, usize), RejectC
 /// The bytes `(start, end)` of a length-delimited value whose length stands at `at`.
 #[inline(always)]
 pub fn length(buffer: &[u8], at: usize, end: usize) -> Result<(usize, usize), RejectCode> {
-    let byte = load8(buffer, at) & 0xff;
+    let byte = load1(buffer, at);
     let (start, stop) = if byte < 0x80 { (at + 1, at + 1 + byte as usize) } else { long_length(buffer, at) };
     if stop <= end { Ok((start, stop)) } else { Err(length_fault(buffer, at, end)) }
 }

@@ -4,9 +4,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{Columns, List, Primitive, Struct};
+use crate::shred::bytes::CHUNK;
 use crate::shred::plan::ColumnRef;
 use crate::shred::text::Text;
-use crate::shred::unchecked::CHUNK;
+use crate::shred::unchecked::Slots;
 
 /// One row of the table below.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,13 +56,13 @@ fn write(columns: &mut Columns, row: usize, values: &Row, mut steps: usize) {
     let put = |columns: &mut Columns, text: u32, row: usize, value: &[u8]| {
         let buffer = [value, &[b'!'; CHUNK]].concat();
         let slot = columns.slot(ColumnRef::Text(text));
-        assert!(columns.put_text(slot, row, &buffer, 0, value.len()));
-        assert!(!columns.put_text(slot, row, &buffer, 0, value.len()), "a row has one value");
+        assert!(Slots::new(&mut columns.slots).put_text(slot, row, &buffer, 0, value.len()));
+        assert!(!Slots::new(&mut columns.slots).put_text(slot, row, &buffer, 0, value.len()), "a row has one value");
     };
     if let Some(number) = values.number {
         let slot = columns.slot(ColumnRef::I64(0));
-        columns.put(slot, row, !number);
-        columns.put(slot, row, number);
+        Slots::new(&mut columns.slots).put(slot, row, !number);
+        Slots::new(&mut columns.slots).put(slot, row, number);
     }
     if step()
         && let Some(text) = &values.text

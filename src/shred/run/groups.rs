@@ -1,6 +1,6 @@
 //! Messages that end where a tag says so: groups, and a MessageSet's items.
 
-use super::{Run, Stop, ok};
+use super::{ORDERED, Run, Stop, ok};
 use crate::batch::RejectCode;
 use crate::shred::message_set;
 use crate::shred::plan::Field;
@@ -42,7 +42,7 @@ impl<'a> Run<'a, '_> {
         }
         let group = Group { number: field.number, depth: depth + 1, end: 0 };
         let outer = std::mem::replace(&mut self.group, group);
-        self.message(field.node, at, end, row, depth + 1)?;
+        self.message::<ORDERED>(self.node(field.node), at, end, row, depth + 1)?;
         let next = std::mem::replace(&mut self.group, outer).end;
         if next == 0 { self.stop(Stop::Malformed(RejectCode::Truncated)) } else { Some(next) }
     }

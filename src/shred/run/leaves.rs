@@ -1,6 +1,6 @@
 //! Messages that are one value of a column: well-known types, and messages that become JSON.
 
-use super::{Columns, Run, Stop, of_scalar, ok, varint};
+use super::{Columns, ORDERED, Run, Stop, of_scalar, ok, varint};
 use crate::batch::RejectCode;
 use crate::shred::json;
 use crate::shred::plan::{ColumnRef, Field, Op};
@@ -20,12 +20,14 @@ impl<'a> Run<'a, '_> {
         row: usize,
         depth: u32,
     ) -> Option<usize> {
-        self.any_leaf(field, op, at, end, row, depth)
+        let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
+        self.leaf_field(field, op, start, stop, row, depth)?;
+        Some(stop)
     }
 
     /// The same of the leaf that there is in most messages.
     #[inline(never)]
-    pub(super) fn timestamp(
+    pub(super) fn timestamp<const ORDER: bool>(
         &mut self,
         field: &'a Field,
         at: usize,
@@ -33,13 +35,12 @@ impl<'a> Run<'a, '_> {
         row: usize,
         depth: u32,
     ) -> Option<usize> {
-        self.any_leaf(field, Op::Timestamp, at, end, row, depth)
-    }
-
-    #[inline(always)]
-    fn any_leaf(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
-        let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
-        self.leaf_field(field, op, start, stop, row, depth)?;
+        let (start, stop) = ok!(self, self.ends().length(at, end, depth));
+        if ORDER == ORDERED {
+            self.time(field, Op::Timestamp, start, stop, row, depth + 1)?;
+        } else {
+            self.leaf_field(field, Op::Timestamp, start, stop, row, depth)?;
+        }
         Some(stop)
     }
 
@@ -90,7 +91,35 @@ impl<'a> Run<'a, '_> {
 
     #[inline(always)]
     fn time(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
-        let [seconds, nanos] = self.numbers(at, end, depth)?;
+        let (seconds, at) = self.number(0x08, at, end)?;
+        let (nanos, at) = self.number(0x10, at, end)?;
+        if at != end {
+            return self.odd_time(field, op, [seconds, nanos], at, end, row, depth);
+        }
+        self.put_time(field, op, [seconds, nanos], row);
+        Some(())
+    }
+
+    /// One whose fields from `at` on do not come in turn. Nothing of it comes back to [`time`](Self::time), whose numbers
+    /// stay in registers.
+    #[inline(never)]
+    fn odd_time(
+        &mut self,
+        field: &'a Field,
+        op: Op,
+        numbers: [u64; 2],
+        at: usize,
+        end: usize,
+        row: usize,
+        depth: u32,
+    ) -> Option<()> {
+        let numbers = self.odd_numbers(numbers, at, end, depth)?;
+        self.put_time(field, op, numbers, row);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn put_time(&mut self, field: &'a Field, op: Op, [seconds, nanos]: [u64; 2], row: usize) {
         let (seconds, nanos) = (seconds as i64, nanos as i32);
         let micros = if op == Op::Timestamp {
             well_known::timestamp(seconds, nanos)
@@ -109,13 +138,12 @@ impl<'a> Run<'a, '_> {
             self.raw |= micros.rem_euclid(1000) != 0;
             micros = micros.div_euclid(1000);
         }
-        self.columns.put(field.slot, row, micros);
-        Some(())
+        self.slots.put(field.slot, row, micros);
     }
 
     #[inline(never)]
     fn date(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
-        let [year, month, day] = self.numbers(at, end, depth)?;
+        let [year, month, day] = self.odd_numbers([0; 3], at, end, depth)?;
         let days = well_known::date(year as i32, month as i32, day as i32);
         self.raw |= days.is_none();
         self.columns.i32s[field.column as usize].put(row, days.unwrap_or(well_known::NO_DATE));
@@ -129,7 +157,8 @@ impl<'a> Run<'a, '_> {
         let text = &mut texts[field.column as usize];
         let start = text.data.len();
         let (types, span) = (&self.plan.json, (at, end));
-        match json::write(types, field.node, self.buffer, span, depth, scratch, &mut text.data) {
+        let buffer = self.buffer;
+        match text.data.with(|data| json::write(types, field.node, buffer, span, depth, scratch, data)) {
             Ok(written) => {
                 text.finish(row, start);
                 self.raw |= written.raw;
@@ -145,21 +174,16 @@ impl<'a> Run<'a, '_> {
         }
     }
 
-    /// The varint fields 1 to `N` (at most 3) of a message, zero where absent.
+    /// The varint field that comes next, if its tag is that one of one byte, or zero; the position behind it.
     #[inline(always)]
-    fn numbers<const N: usize>(&mut self, mut at: usize, end: usize, depth: u32) -> Option<[u64; N]> {
-        let mut numbers = [0; N];
-        // As writers write them: by number, in tags of one byte.
-        for (number, tag) in numbers.iter_mut().zip([0x08, 0x10, 0x18]) {
-            if at < end && wire::load8(self.buffer, at) & 0xff == tag {
-                (*number, at) = varint!(self, at + 1, end);
-            }
+    fn number(&mut self, tag: u8, at: usize, end: usize) -> Option<(u64, usize)> {
+        if at < end && wire::load1(self.buffer, at) == tag {
+            return Some(varint!(self, at + 1, end));
         }
-        // Handed over by value: they stay in registers.
-        if at != end { self.odd_numbers(numbers, at, end, depth) } else { Some(numbers) }
+        Some((0, at))
     }
 
-    /// The same from a field on that does not come in turn.
+    /// The varint fields 1 to `N` (at most 3) of a message; `numbers` where absent.
     #[inline(never)]
     fn odd_numbers<const N: usize>(
         &mut self,
@@ -192,7 +216,7 @@ impl<'a> Run<'a, '_> {
                 |op| match op {
                     // Put only if nothing follows: it could not be put again.
                     Op::String | Op::Bytes if ok!(self, wire::length(self.buffer, at + 1, end)).1 != end => 0,
-                    op => self.scalar(field, op, at + 1, end, row)?,
+                    op => self.scalar(self.ends(), field, op, at + 1, end, row)?,
                 },
                 0
             );

@@ -33,7 +33,7 @@ impl<'a> Run<'a, '_> {
         }
         of_scalar!(
             field.element,
-            |op| elements!(|element| self.scalar(field, op, at, end, element)),
+            |op| elements!(|element| self.scalar(self.ends(), field, op, at, end, element)),
             elements!(|element| self.value(field, field.element, at, end, element, depth))
         )
     }

@@ -1,116 +1,120 @@
 //! Maps: their entries, what an entry without a value holds, and keys that come twice.
 
-use super::{Columns, Run, Stop, of_scalar, ok};
+use super::{ANY_ORDER, Columns, Ends, Run, Stop, of_scalar, ok};
 use crate::batch::RejectCode;
 use crate::shred::columns::Primitive;
 use crate::shred::plan::{ColumnRef, Default, Field, Node, Op};
-use crate::shred::unchecked;
+use crate::shred::unchecked::{self, Stack};
 use crate::shred::wire::{self, DEPTH_MAX};
 
 impl<'a> Run<'a, '_> {
-    /// Entries of a map, as long as the same tag follows; the position behind them.
+    /// Entries of a map, as long as the same tag follows; the position behind them. Writers put them one behind the other:
+    /// the row must have none yet, but for those that [`texts`](Self::texts) began with.
     #[inline(never)]
     pub(super) fn map(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
-        let plan = self.plan;
-        let node: &Node = &plan.nodes[field.node as usize];
+        let node = self.node(field.node);
         if depth >= DEPTH_MAX {
             return self.stop(Stop::Malformed(RejectCode::TooDeep));
         }
         let list = field.list as usize;
-        if self.columns.has_elements(list, row) {
-            // Writers put a map's entries one behind the other.
-            return self.stop(Stop::Irregular);
-        }
-        let first = self.columns.lists[list].elements;
-        if node.is_texts() {
-            match self.short_texts(field, node, at, end, row)? {
-                Texts::Ended(next) => return Some(next),
-                Texts::Other(next) => at = next,
-            }
-        }
         loop {
             let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
             let element = self.columns.element(list, row);
-            self.entry(node, field.node, start, stop, element, depth + 1)?;
+            self.entry(node, start, stop, element, depth + 1)?;
             at = stop;
             if !self.follows(field, at, end) {
                 break;
             }
             at += field.tag_bytes as usize;
         }
-        let last = self.columns.lists[list].elements;
+        let (first, last) = self.columns.elements_of(list, row);
         if last - first > 1 && node.key.is_some_and(|key| self.columns.has_duplicate(key, first, last)) {
             return self.stop(Stop::Irregular);
         }
         Some(at)
     }
 
-    /// Entries of short texts as writers write them, by far the most maps' only ones: without a look at what else there
-    /// may be. The first one's tag was read.
-    #[inline(always)]
-    fn short_texts(
+    /// The same of a map whose entries are texts as writers write them, short and few, by far the most maps': without a
+    /// look at what else there may be, which is left to [`map`](Self::map).
+    #[inline(never)]
+    pub(super) fn texts(
         &mut self,
         field: &'a Field,
-        node: &'a Node,
         mut at: usize,
         end: usize,
         row: usize,
-    ) -> Option<Texts> {
-        let buffer = self.buffer;
-        let [key, value] = [0, 1].map(|index| unchecked::get(&node.fields, index));
-        let mut keys = [Short::default(); COMPARED_MAX];
-        for count in 0..COMPARED_MAX {
+        depth: u32,
+    ) -> Option<usize> {
+        if depth >= DEPTH_MAX {
+            return self.stop(Stop::Malformed(RejectCode::TooDeep));
+        }
+        let Ends { buffer, slots } = self.ends();
+        let [key, value] = [0, 1].map(|index| unchecked::get(&self.node(field.node).fields, index).slot);
+        let list = field.list as usize;
+        let first = self.columns.reserve(list, COMPARED_MAX);
+        let mut keys = Stack::<Short, COMPARED_MAX>::new();
+        let mut count = 0;
+        let found = loop {
+            if count == COMPARED_MAX {
+                break Found::Other;
+            }
             // The entry's length, the key's tag and length.
-            let head = wire::load8(buffer, at);
-            let stop = at + 1 + (head & 0x7f) as usize;
-            let short = Short { at: at + 3, length: (head >> 16 & 0x7f) as usize };
+            let head = wire::load4(buffer, at) as usize;
+            let stop = at + 1 + (head & 0x7f);
+            let short = Short { at: at + 3, length: head >> 16 & 0x7f };
             let value_at = short.at + short.length + 2;
             if head & 0x80_ff_80 != 0x0a_00 || stop > end || value_at > stop {
-                return Some(Texts::Other(at));
+                break Found::Other;
             }
             // The value's.
-            let head = wire::load8(buffer, value_at - 2);
-            let length = (head >> 8 & 0x7f) as usize;
+            let head = wire::load4(buffer, value_at - 2) as usize;
+            let length = head >> 8 & 0x7f;
             if head & 0x80_ff != 0x12 || value_at + length != stop {
-                return Some(Texts::Other(at));
+                break Found::Other;
             }
-            let element = self.columns.element(field.list as usize, row);
-            self.columns.put_text(key.slot, element, buffer, short.at, short.length);
-            self.columns.put_text(value.slot, element, buffer, value_at, length);
-            if keys[..count].iter().any(|known| known.is_same(short, buffer)) {
-                return self.stop(Stop::Irregular);
-            }
-            keys[count] = short;
+            slots.put_first_text(key, first + count, buffer, short.at, short.length);
+            slots.put_first_text(value, first + count, buffer, value_at, length);
+            let doubled = (0..count).any(|known| keys.get(known).is_same(short, buffer));
+            keys.put(count, short);
+            count += 1;
             at = stop;
+            if doubled {
+                break Found::Doubled;
+            }
             if !self.follows(field, at, end) {
-                return Some(Texts::Ended(at));
+                break Found::End;
             }
             at += field.tag_bytes as usize;
+        };
+        self.columns.add_reserved(list, row, count);
+        match found {
+            Found::End => Some(at),
+            Found::Doubled => self.stop(Stop::Irregular),
+            Found::Other => self.map(field, at, end, row, depth),
         }
-        Some(Texts::Other(at))
     }
 
     /// The entry `buffer[at..end]`, a row of its own.
     #[inline(always)]
-    fn entry(&mut self, node: &'a Node, index: u32, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+    fn entry(&mut self, node: &'a Node, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let [key, value] = [0, 1].map(|index| unchecked::get(&node.fields, index));
         let raw = std::mem::take(&mut self.raw);
         // As writers write it: the key, then the value.
         if self.follows(key, at, end) {
-            at = of_scalar!(key.op, |op| self.scalar(key, op, at + 1, end, row), None)?;
+            at = of_scalar!(key.op, |op| self.scalar(self.ends(), key, op, at + 1, end, row), None)?;
             if self.follows(value, at, end) {
                 at = of_scalar!(
                     value.op,
                     |op| match op {
                         Op::EnumClosed => self.closed(value, at + 1, end, row),
-                        op => self.scalar(value, op, at + 1, end, row),
+                        op => self.scalar(self.ends(), value, op, at + 1, end, row),
                     },
                     self.value(value, value.op, at + 1, end, row, depth)
                 )?;
             }
         }
         if at != end {
-            self.message(index, at, end, row, depth)?;
+            self.message::<ANY_ORDER>(node, at, end, row, depth)?;
         }
         if self.raw && value.op == Op::EnumClosed {
             // Perhaps the value is no member of its enumeration; then the whole entry is an unknown field.
@@ -145,16 +149,18 @@ impl<'a> Run<'a, '_> {
     }
 }
 
-/// Where a run of short texts came to.
-enum Texts {
-    /// To the map's end.
-    Ended(usize),
-    /// Behind the tag of an entry that is something else, or one too many.
-    Other(usize),
+/// What follows a run of short texts.
+enum Found {
+    /// What is no entry of the map.
+    End,
+    /// Nothing that matters: the last key was there before.
+    Doubled,
+    /// Behind its tag, an entry that is something else, or one too many.
+    Other,
 }
 
 /// A key of at most 127 bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Short {
     at: usize,
     length: usize,

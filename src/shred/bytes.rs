@@ -1,0 +1,149 @@
+//! The bytes of a column of texts under construction.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::null_mut;
+
+/// Bytes that [`Bytes::append`] copies at a time, and may read behind a value.
+pub const CHUNK: usize = 32;
+
+/// Values up to here are short: copied in chunks. Longer ones are worth a call.
+const SHORT_MAX: usize = 127;
+
+/// What must be free for a short value.
+const ROOM: usize = SHORT_MAX + CHUNK;
+
+/// A vector that knows up to where a short value may start: to append one takes a single comparison, and one number
+/// that is written.
+#[derive(Debug)]
+pub struct Bytes {
+    start: *mut u8,
+    /// Behind the last byte.
+    next: *mut u8,
+    /// The last place with [`ROOM`] behind it, or null if there is none.
+    limit: *mut u8,
+    capacity: usize,
+}
+
+// SAFETY: they are a vector's, which `take` makes of them again: nothing else leads to its memory.
+unsafe impl Send for Bytes {}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let mut bytes = ManuallyDrop::new(bytes);
+        let (start, capacity) = (bytes.as_mut_ptr(), bytes.capacity());
+        let limit = capacity.checked_sub(ROOM).map_or(null_mut(), |last| start.wrapping_add(last));
+        Bytes { start, next: start.wrapping_add(bytes.len()), limit, capacity }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: all bytes before `next` were written.
+        unsafe { std::slice::from_raw_parts(self.start, self.len()) }
+    }
+}
+
+impl Bytes {
+    pub fn len(&self) -> usize {
+        self.next.addr() - self.start.addr()
+    }
+
+    /// All bytes; leaves none.
+    pub fn take(&mut self) -> Vec<u8> {
+        let taken = ManuallyDrop::new(std::mem::take(self));
+        // SAFETY: the parts of the vector that it was made of, all of whose bytes before `next` were written; it is not
+        // dropped itself.
+        unsafe { Vec::from_raw_parts(taken.start, taken.len(), taken.capacity) }
+    }
+
+    /// Works on the vector; its bytes are lost if that panics.
+    pub fn with<R>(&mut self, work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut bytes = self.take();
+        let result = work(&mut bytes);
+        *self = bytes.into();
+        result
+    }
+
+    pub fn truncate(&mut self, length: usize) {
+        self.next = self.start.wrapping_add(length.min(self.len()));
+    }
+
+    /// Appends `buffer[at..at + length]`; `CHUNK` more bytes behind it must be readable.
+    #[inline(always)]
+    pub fn append(&mut self, buffer: &[u8], at: usize, length: usize) {
+        debug_assert!(at + length + CHUNK <= buffer.len(), "{length} bytes at {at} of {}", buffer.len());
+        if length > SHORT_MAX {
+            return self.extend_from_slice(&buffer[at..at + length]);
+        }
+        if self.next > self.limit {
+            self.grow();
+        }
+        // SAFETY: source and destination have `length + CHUNK` bytes, the one by the caller's word, the other by `limit`; they
+        // are different allocations, since this one is borrowed alone. The first `length` of the new bytes are written
+        // before `next` is behind them.
+        unsafe {
+            let from = buffer.as_ptr().add(at);
+            let to = self.next;
+            // A copy of known size is a few instructions; most values need but one.
+            to.cast::<[u8; CHUNK]>().write(from.cast::<[u8; CHUNK]>().read());
+            let mut done = CHUNK;
+            while done < length {
+                to.add(done).cast::<[u8; CHUNK]>().write(from.add(done).cast::<[u8; CHUNK]>().read());
+                done += CHUNK;
+            }
+            self.next = to.add(length);
+        }
+    }
+
+    #[inline(never)]
+    pub fn extend_from_slice(&mut self, value: &[u8]) {
+        self.with(|bytes| bytes.extend_from_slice(value));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        self.with(|bytes| bytes.reserve(ROOM));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_any_length() {
+        let buffer: Vec<u8> = (0..1000).map(|index| index as u8).collect();
+        let mut bytes = Bytes::default();
+        let mut expected = Vec::new();
+        for length in (0..300).chain([0, 1, 968]) {
+            bytes.append(&buffer, 0, length);
+            expected.extend_from_slice(&buffer[..length]);
+            assert_eq!(*bytes, expected, "{length}");
+            if length % 50 == 49 {
+                // Cut back, and with a vector that has no byte more than it needs.
+                bytes.truncate(expected.len() / 2);
+                expected.truncate(expected.len() / 2);
+                bytes.with(Vec::shrink_to_fit);
+            }
+        }
+        bytes.truncate(usize::MAX);
+        assert_eq!(bytes.take(), expected);
+        assert_eq!((bytes.len(), bytes.take()), (0, Vec::new()));
+    }
+}
