@@ -24,7 +24,7 @@ bench:
 # The shredder's unchecked memory accesses, alone and by the whole interpreter, under Miri. A quarter of an hour.
 miri:
     cd fuzz && MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib -- \
-        shred::unchecked shred::columns shred::wire shred::marks shred::tests
+        shred::unchecked shred::bytes shred::columns shred::wire shred::marks shred::tests
 
 # The same accesses where there is no Miri: the shredder's tests and all inputs that the fuzzer found, with debug
 # assertions and AddressSanitizer; a bench run under valgrind.

@@ -137,8 +137,11 @@ impl Shredder {
     pub fn append(&mut self, batch: &RawBatch) -> Vec<Reject> {
         let mut rejects = Vec::new();
         let mut next = 0;
+        // Room is made, and zeroed, for as many rows as there most likely will be.
+        let mean_bytes = batch.arena.len() / batch.records.len().max(1);
+        let block_records = (BLOCK_BYTES / mean_bytes.max(1)).clamp(1, BLOCK_RECORDS);
         while let Some(record) = batch.records.get(next) {
-            let records = next..batch.records.len().min(next + BLOCK_RECORDS);
+            let records = next..batch.records.len().min(next + block_records);
             let bytes = record_bytes(batch, record).max(BLOCK_BYTES);
             if !self.fits(bytes, records.len()) {
                 if self.rows > 0 {

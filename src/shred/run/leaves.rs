@@ -91,29 +91,19 @@ impl<'a> Run<'a, '_> {
 
     #[inline(always)]
     fn time(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
-        let (seconds, at) = self.number(0x08, at, end)?;
-        let (nanos, at) = self.number(0x10, at, end)?;
-        if at != end {
-            return self.odd_time(field, op, [seconds, nanos], at, end, row, depth);
+        let (seconds, next) = self.number(0x08, at, end)?;
+        let (nanos, next) = self.number(0x10, next, end)?;
+        if next != end {
+            return self.odd_time(field, op, at, end, row, depth);
         }
         self.put_time(field, op, [seconds, nanos], row);
         Some(())
     }
 
-    /// One whose fields from `at` on do not come in turn. Nothing of it comes back to [`time`](Self::time), whose numbers
-    /// stay in registers.
+    /// One whose fields do not come in turn.
     #[inline(never)]
-    fn odd_time(
-        &mut self,
-        field: &'a Field,
-        op: Op,
-        numbers: [u64; 2],
-        at: usize,
-        end: usize,
-        row: usize,
-        depth: u32,
-    ) -> Option<()> {
-        let numbers = self.odd_numbers(numbers, at, end, depth)?;
+    fn odd_time(&mut self, field: &'a Field, op: Op, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
+        let numbers = self.odd_numbers([0; 2], at, end, depth)?;
         self.put_time(field, op, numbers, row);
         Some(())
     }
@@ -143,7 +133,14 @@ impl<'a> Run<'a, '_> {
 
     #[inline(never)]
     fn date(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
-        let [year, month, day] = self.odd_numbers([0; 3], at, end, depth)?;
+        let (year, at) = self.number(0x08, at, end)?;
+        let (month, at) = self.number(0x10, at, end)?;
+        let (day, at) = self.number(0x18, at, end)?;
+        let mut numbers = [year, month, day];
+        if at != end {
+            numbers = self.odd_numbers(numbers, at, end, depth)?;
+        }
+        let [year, month, day] = numbers;
         let days = well_known::date(year as i32, month as i32, day as i32);
         self.raw |= days.is_none();
         self.columns.i32s[field.column as usize].put(row, days.unwrap_or(well_known::NO_DATE));
