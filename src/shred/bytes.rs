@@ -112,7 +112,14 @@ impl Bytes {
 
     #[inline(never)]
     pub fn extend_from_slice(&mut self, value: &[u8]) {
-        self.with(|bytes| bytes.extend_from_slice(value));
+        if self.capacity - self.len() < value.len() {
+            return self.with(|bytes| bytes.extend_from_slice(value));
+        }
+        // SAFETY: there is as much room; the value is borrowed from elsewhere, as this is borrowed alone.
+        unsafe {
+            self.next.copy_from_nonoverlapping(value.as_ptr(), value.len());
+            self.next = self.next.add(value.len());
+        }
     }
 
     #[cold]
