@@ -110,6 +110,7 @@ pub fn run(only: &[String]) {
     }
 }
 
+/// A function of its own, which callgrind can be told of.
 #[inline(never)]
 pub fn shred(shredder: &mut Shredder, batch: &crate::batch::RawBatch) -> usize {
     assert!(shredder.append(batch).is_empty());

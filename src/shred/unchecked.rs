@@ -1,4 +1,4 @@
-//! Memory accesses without a bounds check: all of the interpreter's unsafe code.
+//! Memory accesses without a bounds check: all of the interpreter's unsafe code, but for texts' bytes (`bytes`).
 //!
 //! Each function states what its caller must see to, and checks it in debug builds; the tests of columns, wire
 //! format and this module run under Miri (`just miri`).
