@@ -90,6 +90,28 @@ fn each_reject_has_its_code_and_place() {
 }
 
 #[test]
+fn fields_that_come_back_are_one_value() {
+    // A string, a time and a message again behind a later field; the second of them begins out of order itself.
+    let mut events = shredder("corpus.event.Event", Options::default());
+    let records: [&[u8]; 2] = [
+        b"\x0a\x01a\x12\x02\x08\x01\x22\x04\x12\x02no\x50\x05\x0a\x01b\x12\x02\x08\x02\x22\x03\x12\x01n\x0a\x01c",
+        b"\x50\x05\x0a\x01a\x0a\x01b",
+    ];
+    assert_eq!(events.append(&batch(records.map(Some))), []);
+    let events = take(&mut events);
+    assert_eq!((0..2).map(|row| column(&events, row, "event_id")).collect::<Vec<_>>(), [text("c"), text("b")]);
+    assert_eq!(column(&events, 0, "occurred_at"), Cell::Int(2_000_000));
+    assert_eq!(column(&events, 0, "user.name"), text("n"));
+    assert_eq!((0..2).map(|row| column(&events, row, "sequence")).collect::<Vec<_>>(), [Cell::Int(5), Cell::Int(5)]);
+    // Behind a list in its other encoding, which stands behind all fields of the table.
+    let mut lists = shredder("corpus.repeated.Repeated", Options::default());
+    let record: &[u8] = b"\x92\x01\x08\x1a\x01a\x10\x05\x1a\x01b";
+    assert_eq!(lists.append(&batch([Some(record)])), []);
+    let row = format!("{:?}", column(&take(&mut lists), 0, "rows"));
+    assert!(row.contains("Text(\"b\")") && !row.contains("Text(\"a\")"), "{row}");
+}
+
+#[test]
 fn what_is_settled_by_later_bytes_is_no_reject() {
     let mut events = shredder("corpus.event.Event", Options::default());
     // Seconds out of range, then overwritten by another piece of the same message; a duration of a message cleared by
