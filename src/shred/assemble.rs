@@ -171,10 +171,7 @@ impl Columns {
 
 /// The names of an enumeration's numbers; the digits of those that have none.
 fn names(enumeration: &Enumeration, numbers: &[i32], nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-    let (starts, data) = match &nulls {
-        Some(nulls) => enumeration.texts(numbers, |row| nulls.is_valid(row)),
-        None => enumeration.texts(numbers, |_| true),
-    };
+    let (starts, data) = enumeration.texts(numbers, nulls.as_ref());
     i32::try_from(data.len()).map_err(|_| ArrowError::OffsetOverflowError(data.len()))?;
     // SAFETY: the data is names and digits one behind the other, and the offsets, which ascend and end below 2^31, lie
     // where one ends and the next starts.

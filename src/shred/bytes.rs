@@ -96,18 +96,7 @@ impl Bytes {
         // SAFETY: source and destination have `length + CHUNK` bytes, the one by the caller's word, the other by `limit`; they
         // are different allocations, since this one is borrowed alone. The first `length` of the new bytes are written
         // before `next` is behind them.
-        unsafe {
-            let from = buffer.as_ptr().add(at);
-            let to = self.next;
-            // A copy of known size is a few instructions; most values need but one.
-            to.cast::<[u8; CHUNK]>().write(from.cast::<[u8; CHUNK]>().read());
-            let mut done = CHUNK;
-            while done < length {
-                to.add(done).cast::<[u8; CHUNK]>().write(from.add(done).cast::<[u8; CHUNK]>().read());
-                done += CHUNK;
-            }
-            self.next = to.add(length);
-        }
+        self.next = unsafe { copy(buffer.as_ptr().add(at), self.next, length) };
     }
 
     #[inline(never)]
@@ -122,10 +111,92 @@ impl Bytes {
         }
     }
 
+    /// Room for parts of `buffer` that come to at most so many bytes; `CHUNK` bytes behind each must be readable.
+    pub fn appender<'a>(&'a mut self, buffer: &'a [u8], bytes: usize) -> Appender<'a> {
+        if self.capacity - self.len() < bytes + CHUNK {
+            self.with(|vector| vector.reserve(bytes + CHUNK));
+        }
+        Appender {
+            next: self.next,
+            #[cfg(debug_assertions)]
+            room: bytes,
+            bytes: self,
+            buffer,
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
         self.with(|bytes| bytes.reserve(ROOM));
+    }
+}
+
+/// Appends parts of a buffer to [`Bytes`], for which there is room.
+pub struct Appender<'a> {
+    bytes: &'a mut Bytes,
+    buffer: &'a [u8],
+    /// As in `bytes`, which gets it back in the end.
+    next: *mut u8,
+    #[cfg(debug_assertions)]
+    room: usize,
+}
+
+impl Appender<'_> {
+    /// Bytes in all, with those that were there before.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.next.addr() - self.bytes.start.addr()
+    }
+
+    /// Appends so many bytes of the buffer from `at` on. The caller has asked for as much room.
+    #[inline(always)]
+    pub fn append(&mut self, at: usize, length: usize) {
+        self.take_room(length);
+        debug_assert!(at + length + CHUNK <= self.buffer.len(), "{length} bytes at {at} of {}", self.buffer.len());
+        // SAFETY: source and destination have `length + CHUNK` bytes, by the caller's word; see `Bytes::append`.
+        self.next = unsafe { copy(self.buffer.as_ptr().add(at), self.next, length) };
+    }
+
+    /// Appends other bytes, of which the same holds.
+    pub fn append_other(&mut self, value: &[u8]) {
+        self.take_room(value.len());
+        // SAFETY: there is room for them, by the caller's word; they are borrowed from elsewhere.
+        unsafe {
+            self.next.copy_from_nonoverlapping(value.as_ptr(), value.len());
+            self.next = self.next.add(value.len());
+        }
+    }
+
+    #[inline(always)]
+    fn take_room(&mut self, length: usize) {
+        #[cfg(debug_assertions)]
+        {
+            self.room = self.room.checked_sub(length).expect("the caller has asked for as much room");
+        }
+        _ = length;
+    }
+}
+
+/// Copies `length` bytes, and up to [`CHUNK`] more, which source and destination must have; the place behind them.
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, length: usize) -> *mut u8 {
+    // SAFETY: by the caller's word.
+    unsafe {
+        // A copy of known size is a few instructions; most values need but one.
+        to.cast::<[u8; CHUNK]>().write(from.cast::<[u8; CHUNK]>().read());
+        let mut done = CHUNK;
+        while done < length {
+            to.add(done).cast::<[u8; CHUNK]>().write(from.add(done).cast::<[u8; CHUNK]>().read());
+            done += CHUNK;
+        }
+        to.add(length)
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        self.bytes.next = self.next;
     }
 }
 
@@ -149,6 +220,15 @@ mod tests {
                 bytes.with(Vec::shrink_to_fit);
             }
         }
+        let mut appender = bytes.appender(&buffer, 300);
+        for (at, length) in [(7, 0), (900, 31), (20, 33), (30, 127), (40, 99)] {
+            appender.append(at, length);
+            expected.extend_from_slice(&buffer[at..at + length]);
+        }
+        appender.append_other(b"0123456789");
+        expected.extend_from_slice(b"0123456789");
+        assert_eq!(appender.len(), expected.len());
+        drop(appender);
         bytes.truncate(usize::MAX);
         assert_eq!(bytes.take(), expected);
         assert_eq!((bytes.len(), bytes.take()), (0, Vec::new()));

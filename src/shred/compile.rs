@@ -267,6 +267,13 @@ impl Compiler<'_> {
             table.push(Field { next: primary as u16, ..end() });
             names.push("".into());
         }
+        for index in (1..primary).rev() {
+            let (field, following) = (&table[index - 1], &table[index]);
+            if field.oneof != NONE && field.oneof == following.oneof {
+                // A row has but one of them.
+                table[index - 1].next = following.next;
+            }
+        }
         let home = self.plan.nodes.len() as u32;
         for (field, index) in table.iter_mut().zip(0..) {
             (field.home, field.index, field.step) = (home, index, Step::new(field.op, field.element));

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+use arrow::buffer::NullBuffer;
+
 use super::bytes::{Bytes, CHUNK};
+use super::unchecked;
 use crate::schema::model::{Enum, Message};
 
 /// Names of numbers: in a table by number where the numbers lie close together, in a table by hash otherwise.
@@ -14,8 +17,7 @@ pub struct Enumeration {
     /// The number of `dense`'s first entry.
     base: i32,
     dense: Vec<Name>,
-    /// A power of two of entries, at least half of them free, or none at all.
-    hashed: Vec<(i32, Name)>,
+    hashed: Hashed,
     /// The most bytes that a value takes as text, a number's digits included.
     pub name_bytes_max: usize,
 }
@@ -28,8 +30,72 @@ struct Name {
 }
 
 impl Name {
-    const NONE: Name = Name { start: u32::MAX, bytes: 0 };
+    /// No name has as many bytes.
+    const NONE: Name = Name { start: 0, bytes: u32::MAX };
 }
+
+/// A table by hash: a power of two of entries, mostly free.
+#[derive(Clone, Debug)]
+struct Hashed {
+    entries: Vec<(i32, Name)>,
+    multiplier: u32,
+    /// Of a product, the bits that are no index.
+    shift: u32,
+}
+
+impl Hashed {
+    /// So many multipliers are tried for one by which every number has a place of its own.
+    const TRIES: u32 = 16;
+
+    fn new(names: &HashMap<i32, Name>) -> Self {
+        let bits = (4 * names.len()).next_power_of_two().ilog2();
+        let mut hashed = Hashed { entries: Vec::new(), multiplier: 0, shift: u32::BITS - bits };
+        for multiplier in (0..Hashed::TRIES).map(|index| 0x9e37_79b1_u32.wrapping_mul(2 * index + 1)) {
+            hashed.multiplier = multiplier;
+            // A free entry's number is as good as any.
+            hashed.entries = vec![(0, Name::NONE); 1 << bits];
+            let mut displaced = false;
+            for (number, name) in names {
+                let place = hashed.place(*number);
+                displaced |= place != hashed.first_place(*number);
+                hashed.entries[place] = (*number, *name);
+            }
+            if !displaced {
+                break;
+            }
+        }
+        hashed
+    }
+
+    #[inline(always)]
+    fn get(&self, number: i32) -> Name {
+        let (found, name) = *unchecked::get(&self.entries, self.first_place(number));
+        if found == number { name } else { self.get_displaced(number) }
+    }
+
+    #[inline(never)]
+    fn get_displaced(&self, number: i32) -> Name {
+        self.entries[self.place(number)].1
+    }
+
+    #[inline(always)]
+    fn first_place(&self, number: i32) -> usize {
+        // As a wider number, which may lose all 32 bits.
+        (u64::from((number as u32).wrapping_mul(self.multiplier)) >> self.shift) as usize
+    }
+
+    /// Where a number stands, or would.
+    fn place(&self, number: i32) -> usize {
+        let mut place = self.first_place(number);
+        while self.entries[place].1 != Name::NONE && self.entries[place].0 != number {
+            place = (place + 1) % self.entries.len();
+        }
+        place
+    }
+}
+
+/// Rows that a word has bits for.
+const WORD: usize = 64;
 
 impl Enumeration {
     pub fn new(definition: &Enum) -> Self {
@@ -59,20 +125,17 @@ impl Enumeration {
         let longest = by_number.values().map(|name| name.bytes as usize).max().unwrap_or(0);
         let name_bytes_max = longest.max("-2147483648".len());
         names.push_str(&" ".repeat(CHUNK));
-        let mut enumeration = Enumeration { names, base, dense: Vec::new(), hashed: Vec::new(), name_bytes_max };
+        let mut dense = Vec::new();
+        let mut hashed = Hashed::new(&HashMap::new());
         if span <= 4 * by_number.len() as i64 + 64 {
-            enumeration.dense = vec![Name::NONE; span as usize];
+            dense.resize(span as usize, Name::NONE);
             for (number, name) in by_number {
-                enumeration.dense[(i64::from(number) - i64::from(base)) as usize] = name;
+                dense[(i64::from(number) - i64::from(base)) as usize] = name;
             }
         } else {
-            enumeration.hashed = vec![(0, Name::NONE); (2 * by_number.len()).next_power_of_two()];
-            for (number, name) in by_number {
-                let slot = enumeration.slot(number);
-                enumeration.hashed[slot] = (number, name);
-            }
+            hashed = Hashed::new(&by_number);
         }
-        enumeration
+        Enumeration { names, base, dense, hashed, name_bytes_max }
     }
 
     /// The name of a number, if it has one.
@@ -82,63 +145,75 @@ impl Enumeration {
     }
 
     /// Whether a number has a name.
-    #[inline]
+    #[inline(always)]
     pub fn has(&self, number: i32) -> bool {
-        self.find(number) != Name::NONE
+        self.find(number).bytes != Name::NONE.bytes
     }
 
     #[inline(always)]
     fn find(&self, number: i32) -> Name {
-        // A number below the base wraps round to one far above it.
-        let index = number.wrapping_sub(self.base) as u32 as usize;
-        match self.dense.get(index) {
-            Some(name) => *name,
-            None if self.hashed.is_empty() => Name::NONE,
-            None => self.hashed[self.slot(number)].1,
-        }
+        self.find_dense(number).unwrap_or_else(|| self.hashed.get(number))
     }
 
-    /// Where a number stands in `hashed`, or would.
     #[inline(always)]
-    fn slot(&self, number: i32) -> usize {
-        let mask = self.hashed.len() - 1;
-        let mut slot = (number as u32).wrapping_mul(0x9e37_79b1) as usize >> 16 & mask;
-        while self.hashed[slot].1 != Name::NONE && self.hashed[slot].0 != number {
-            slot = (slot + 1) & mask;
-        }
-        slot
+    fn find_dense(&self, number: i32) -> Option<Name> {
+        // A number below the base wraps round to one far above it.
+        self.dense.get(number.wrapping_sub(self.base) as u32 as usize).copied()
     }
 
-    /// The names of those numbers whose row is `present`, the digits of those that have none: where each starts and the
+    /// The names of those numbers whose row is no null, the digits of those that have none: where each starts and the
     /// last one ends, and all of them one behind the other. The starts are right if the end is below 2^31.
-    pub fn texts(&self, numbers: &[i32], present: impl Fn(usize) -> bool) -> (Vec<i32>, Vec<u8>) {
+    pub fn texts(&self, numbers: &[i32], nulls: Option<&NullBuffer>) -> (Vec<i32>, Vec<u8>) {
+        if self.dense.is_empty() {
+            self.texts_by(|number| self.hashed.get(number), numbers, nulls)
+        } else {
+            self.texts_by(|number| self.find_dense(number).unwrap_or(Name::NONE), numbers, nulls)
+        }
+    }
+
+    /// A word of rows at a time, without a branch on which of them are null.
+    // Alone, its loop has all registers for itself.
+    #[inline(never)]
+    fn texts_by(
+        &self,
+        find: impl Fn(i32) -> Name,
+        numbers: &[i32],
+        nulls: Option<&NullBuffer>,
+    ) -> (Vec<i32>, Vec<u8>) {
         let mut data = Bytes::from(Vec::with_capacity(numbers.len() * self.name_bytes_max.min(16) + CHUNK));
         let mut starts: Vec<i32> = Vec::with_capacity(numbers.len() + 1);
-        starts.extend(numbers.iter().enumerate().map(|(row, number)| {
-            let start = data.len() as i32;
-            if present(row) {
-                self.append(*number, &mut data);
-            }
-            start
-        }));
+        let bits = nulls.map(|nulls| nulls.inner().bit_chunks());
+        let mut words = bits.iter().flat_map(|bits| bits.iter_padded());
+        for numbers in numbers.chunks(WORD) {
+            let mut word = words.next().unwrap_or(u64::MAX);
+            let mut appender = data.appender(self.names.as_bytes(), numbers.len() * self.name_bytes_max);
+            starts.extend(numbers.iter().map(|number| {
+                let name = find(*number);
+                // Of a null, no byte.
+                let bytes = name.bytes.wrapping_mul(word as u32 & 1);
+                word >>= 1;
+                let start = appender.len() as i32;
+                if bytes == Name::NONE.bytes {
+                    appender.append_other(digits(*number, &mut [0; 11]));
+                } else {
+                    appender.append(name.start as usize, bytes as usize);
+                }
+                start
+            }));
+        }
         starts.push(data.len() as i32);
         (starts, data.take())
-    }
-
-    #[inline(always)]
-    fn append(&self, number: i32, data: &mut Bytes) {
-        match self.find(number) {
-            Name::NONE => data.with(|data| put_digits(number, data)),
-            Name { start, bytes } => data.append(self.names.as_bytes(), start as usize, bytes as usize),
-        }
     }
 }
 
 #[cold]
 #[inline(never)]
-fn put_digits(number: i32, data: &mut Vec<u8>) {
-    // A vector takes whatever is written.
-    let _ = write!(data, "{number}");
+fn digits(number: i32, place: &mut [u8; "-2147483648".len()]) -> &[u8] {
+    let mut free = &mut place[..];
+    // No number has more.
+    let _ = write!(free, "{number}");
+    let free = free.len();
+    &place[..place.len() - free]
 }
 
 #[cfg(test)]
@@ -155,7 +230,8 @@ mod tests {
     fn names_by_number() {
         fn check(names: &Enumeration, numbers: &[i32], expected: &[Option<&str>]) {
             assert_eq!(numbers.iter().map(|number| names.name(*number)).collect::<Vec<_>>(), expected);
-            let (starts, text) = names.texts(numbers, |row| row != 1);
+            let nulls = NullBuffer::from_iter((0..numbers.len()).map(|row| row != 1));
+            let (starts, text) = names.texts(numbers, Some(&nulls));
             for (row, (number, name)) in numbers.iter().zip(expected).enumerate() {
                 let actual = str::from_utf8(&text[starts[row] as usize..starts[row + 1] as usize]).unwrap();
                 let digits = number.to_string();

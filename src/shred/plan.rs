@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::enums::Enumeration;
 use super::json;
-use super::unchecked::SlotAt;
+use super::unchecked::{self, SlotAt};
 use super::wire;
 
 /// Why a mapping cannot be shredded.
@@ -182,6 +182,10 @@ pub enum Step {
     Element,
     /// The same, a member of a oneof.
     Member,
+    /// Another member of a oneof.
+    Choice,
+    /// A closed enumeration's number.
+    Closed,
     /// Elements one by one that are no messages of their own columns.
     Repeated,
     Packed,
@@ -219,6 +223,8 @@ impl Step {
             (Op::Message, _) => Step::Message,
             (Op::Repeated, Op::Message) => Step::Element,
             (Op::Member, Op::Message) => Step::Member,
+            (Op::Member, _) => Step::Choice,
+            (Op::EnumClosed, _) => Step::Closed,
             (Op::Repeated, _) => Step::Repeated,
             (Op::Packed, _) => Step::Packed,
             (Op::Map, _) => Step::Map,
@@ -443,4 +449,12 @@ pub struct Plan {
     pub text_paths: Vec<String>,
     /// The message's columns in order.
     pub outputs: Vec<Output>,
+}
+
+impl Plan {
+    /// The names of an enumeration that a field's values are of.
+    #[inline(always)]
+    pub fn names(&self, field: &Field) -> &Enumeration {
+        unchecked::get(&self.enums, field.node as usize)
+    }
 }

@@ -268,13 +268,20 @@ impl<'a, 'b> Run<'a, 'b> {
                             if !self.choose(field, row) || !ends.slots.mark_first(field.slot, row) {
                                 return self.stop(Stop::Irregular);
                             }
-                            enter!('field, field, start, stop, row, expected.next());
+                            let after = Place::new(&node.fields, field.next as usize);
+                            enter!('field, field, start, stop, row, after);
                         }
                         Step::Element => {
                             let (start, stop) = ok!(self, ends.length(at + 1, end, depth));
                             let element = self.columns.element(field.list as usize, row);
                             // Most likely another element comes next.
                             enter!('field, field, start, stop, element, expected);
+                        }
+                        Step::Closed => self.closed(field, at + 1, end, row)?,
+                        Step::Choice => {
+                            at = self.member(field, at + 1, end, row, depth)?;
+                            expected = Place::new(&node.fields, field.next as usize);
+                            continue 'field;
                         }
                         Step::Repeated
                         | Step::Packed
@@ -353,8 +360,6 @@ impl<'a, 'b> Run<'a, 'b> {
     #[inline(never)]
     fn other(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
         match field.op {
-            Op::Member => self.member(field, at, end, row, depth),
-            Op::EnumClosed => self.closed(field, at, end, row),
             Op::Item => self.item(field, at, end, row, depth),
             op => self.value(field, op, at, end, row, depth),
         }

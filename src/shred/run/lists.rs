@@ -46,13 +46,12 @@ impl<'a> Run<'a, '_> {
 
     /// The same for a closed enumeration, of which a number without a name is an unknown field, not an element.
     fn closed_elements(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize) -> Option<usize> {
-        let plan = self.plan;
-        let names = &plan.enums[field.node as usize];
+        let names = self.plan.names(field);
         loop {
             let (value, next) = varint!(self, at, end);
             if names.has(value as i32) {
                 let element = self.columns.element(field.list as usize, row);
-                self.columns.i32s[field.column as usize].put(element, value as i32);
+                self.slots.put(field.slot, element, value as i32);
             } else {
                 self.raw = true;
             }

@@ -1,6 +1,6 @@
 //! Maps: their entries, what an entry without a value holds, and keys that come twice.
 
-use super::{ANY_ORDER, Columns, Ends, Run, Stop, of_scalar, ok};
+use super::{ANY_ORDER, Columns, Ends, Run, Stop, of_scalar, ok, varint};
 use crate::batch::RejectCode;
 use crate::shred::columns::Primitive;
 use crate::shred::plan::{ColumnRef, Default, Field, Node, Op};
@@ -98,15 +98,23 @@ impl<'a> Run<'a, '_> {
     #[inline(always)]
     fn entry(&mut self, node: &'a Node, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
         let [key, value] = [0, 1].map(|index| unchecked::get(&node.fields, index));
-        let raw = std::mem::take(&mut self.raw);
-        // As writers write it: the key, then the value.
-        if self.follows(key, at, end) {
+        let Ends { buffer, slots } = self.ends();
+        // As writers write it: the key, then the value. The tags of both are a byte.
+        if at < end && wire::load1(buffer, at) == key.first {
             at = of_scalar!(key.op, |op| self.scalar(self.ends(), key, op, at + 1, end, row), None)?;
-            if self.follows(value, at, end) {
+            if at < end && wire::load1(buffer, at) == value.first {
                 at = of_scalar!(
                     value.op,
                     |op| match op {
-                        Op::EnumClosed => self.closed(value, at + 1, end, row),
+                        Op::EnumClosed => {
+                            let (number, next) = varint!(self, buffer, at + 1, end);
+                            if !self.plan.names(value).has(number as i32) {
+                                // The whole entry is an unknown field.
+                                return self.stop(Stop::Irregular);
+                            }
+                            slots.put(value.slot, row, number as i32);
+                            Some(next)
+                        }
                         op => self.scalar(self.ends(), value, op, at + 1, end, row),
                     },
                     self.value(value, value.op, at + 1, end, row, depth)
@@ -114,13 +122,14 @@ impl<'a> Run<'a, '_> {
             }
         }
         if at != end {
+            let raw = std::mem::take(&mut self.raw);
             self.message::<ANY_ORDER>(node, at, end, row, depth)?;
+            if self.raw && value.op == Op::EnumClosed {
+                // Perhaps the value is none of its enumeration.
+                return self.stop(Stop::Irregular);
+            }
+            self.raw |= raw;
         }
-        if self.raw && value.op == Op::EnumClosed {
-            // Perhaps the value is no member of its enumeration; then the whole entry is an unknown field.
-            return self.stop(Stop::Irregular);
-        }
-        self.raw |= raw;
         if node.default != Default::Plain {
             self.default(node, value, end, row)?;
         }
@@ -205,10 +214,16 @@ impl Columns {
 const COMPARED_MAX: usize = 12;
 
 /// Whether two keys are equal.
+#[inline(always)]
 fn duplicate<T: Copy + Ord>(keys: &[T]) -> bool {
     if keys.len() <= COMPARED_MAX {
-        return keys.iter().enumerate().any(|(index, key)| keys[..index].contains(key));
+        return keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|known| known == key));
     }
+    duplicate_of_many(keys)
+}
+
+#[inline(never)]
+fn duplicate_of_many<T: Copy + Ord>(keys: &[T]) -> bool {
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])

@@ -1,6 +1,6 @@
 //! Members of oneofs, and values of closed enumerations, which may turn out to be none.
 
-use super::{Run, Stop, ok, varint};
+use super::{Run, Stop, of_scalar, ok, varint};
 use crate::shred::columns::Oneof;
 use crate::shred::plan::{Field, NONE, Op};
 use crate::shred::unchecked;
@@ -8,6 +8,7 @@ use crate::shred::wire;
 
 impl<'a> Run<'a, '_> {
     /// The value of a oneof's member.
+    #[inline(never)]
     pub(super) fn member(&mut self, field: &'a Field, at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
         if field.element == Op::EnumClosed {
             return self.closed(field, at, end, row);
@@ -18,7 +19,11 @@ impl<'a> Run<'a, '_> {
         if !self.choose(field, row) {
             return self.stop(Stop::Irregular);
         }
-        self.value(field, field.element, at, end, row, depth)
+        of_scalar!(
+            field.element,
+            |op| self.scalar(self.ends(), field, op, at, end, row),
+            self.value(field, field.element, at, end, row, depth)
+        )
     }
 
     /// Makes a field its oneof's member; false if the row has another one.
@@ -43,7 +48,7 @@ impl<'a> Run<'a, '_> {
         let next = ok!(self, wire::skip(self.buffer, at, end, field.number << 3 | field.element.wire(), depth));
         let is_member = field.inner != Op::EnumClosed || {
             let (value, _) = varint!(self, at, end);
-            self.plan.enums[field.node as usize].has(value as i32)
+            self.plan.names(field).has(value as i32)
         };
         if is_member && !self.choose(field, row) {
             return self.stop(Stop::Irregular);
@@ -52,14 +57,15 @@ impl<'a> Run<'a, '_> {
     }
 
     /// A closed enumeration's value; a number without a name is an unknown field, and no member of a oneof.
+    #[inline(never)]
     pub(super) fn closed(&mut self, field: &'a Field, at: usize, end: usize, row: usize) -> Option<usize> {
         let (value, next) = varint!(self, at, end);
-        if !self.plan.enums[field.node as usize].has(value as i32) {
+        if !self.plan.names(field).has(value as i32) {
             self.raw = true;
         } else if field.oneof != NONE && !self.choose(field, row) {
             return self.stop(Stop::Irregular);
         } else {
-            unchecked::slot(&mut self.columns.i32s, field.column as usize).put(row, value as i32);
+            self.slots.put(field.slot, row, value as i32);
         }
         Some(next)
     }

@@ -70,7 +70,7 @@ impl<'a> Run<'a, '_> {
                 value as i64
             }),
             Op::EnumClosed => {
-                let names = &plan.enums[field.node as usize];
+                let names = plan.names(field);
                 let values = &mut columns.i32s[column].values[first..];
                 let mut count = 0;
                 while at < stop {
