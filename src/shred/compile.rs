@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use super::columns::{Columns, List, Oneof, Primitive, Struct};
 use super::enums::Enumeration;
 use super::json;
-use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Root, Step};
+use super::plan::{ColumnRef, Default, Error, Field, NONE, Node, Op, Output, Plan, Rest, Root, Step};
 use super::text::Text;
 use super::unchecked::SlotAt;
 use super::wire;
@@ -50,7 +50,7 @@ impl Plan {
         }
         let Compiler { mut plan, mut columns, .. } = compiler;
         for node in &mut plan.nodes {
-            for field in &mut node.fields {
+            for field in node.fields.iter_mut().chain(&mut node.entries) {
                 field.slot = columns.slot(field.value_column());
                 // Which come once, or are merged.
                 if field.value_op().is_leaf_message() || field.content.is_leaf_message() {
@@ -58,6 +58,7 @@ impl Plan {
                 }
             }
             node.required.iter().for_each(|(_, column)| columns.mark(*column));
+            node.rest = Rest::new(node);
         }
         if let Root::Leaf(field) = &mut plan.root {
             field.slot = columns.slot(field.value_column());
@@ -275,12 +276,18 @@ impl Compiler<'_> {
             }
         }
         let home = self.plan.nodes.len() as u32;
+        let mut entries = Vec::new();
         for (field, index) in table.iter_mut().zip(0..) {
             (field.home, field.index, field.step) = (home, index, Step::new(field.op, field.element));
             if field.op == Op::Map && self.plan.nodes[field.node as usize].is_texts() {
                 field.step = Step::Texts;
             }
             field.lead = if field.tag_bytes == 1 { field.step } else { Step::Wide };
+            if field.op == Op::Map {
+                field.entry = entries.len() as u16;
+                let lead = if field.tag_bytes == 1 { Step::Entry } else { Step::Wide };
+                entries.push(Field { step: Step::Entry, lead, ..field.clone() });
+            }
         }
         let mut tags: Vec<(u32, u16)> = table
             .iter()
@@ -307,12 +314,14 @@ impl Compiler<'_> {
         let node = Node {
             fields: table,
             names,
+            entries,
             dense,
             sparse,
             required,
             items: None,
             default: Default::Plain,
             key: None,
+            rest: Rest::Nothing,
             path: path.to_owned(),
         };
         Ok(push(&mut self.plan.nodes, node))
@@ -585,6 +594,7 @@ fn end() -> Field {
         column: 0,
         slot: SlotAt::NONE,
         list: 0,
+        entry: 0,
         node: 0,
         number: 0,
         home: 0,

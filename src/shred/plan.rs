@@ -189,8 +189,10 @@ pub enum Step {
     /// Elements one by one that are no messages of their own columns.
     Repeated,
     Packed,
+    /// An entry of a map, the first one or one behind others.
     Map,
-    /// A map of texts by texts.
+    Entry,
+    /// Entries of a map of texts by texts.
     Texts,
     Timestamp,
     /// Another message that is one value of a column.
@@ -264,6 +266,8 @@ pub struct Field {
     pub slot: SlotAt,
     /// Index into [`Columns::lists`].
     pub list: u32,
+    /// Of a map, index into [`Node::entries`].
+    pub entry: u16,
     /// Of a message, its [`Node`]; of a map, the entry's. Of an enum, its [`Enumeration`]; of JSON, its type.
     pub node: u32,
     pub number: u32,
@@ -336,6 +340,29 @@ pub enum Default {
     Json(u32),
 }
 
+/// What is left to do behind a message's last field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rest {
+    Nothing,
+    /// A look at required fields.
+    Required,
+    /// Of a map's entry: a look at the keys, behind the last one.
+    Keys,
+    /// The same behind a look at the value's [`Default`].
+    DefaultAndKeys,
+}
+
+impl Rest {
+    pub fn new(node: &Node) -> Rest {
+        match node.key {
+            None if node.required.is_empty() => Rest::Nothing,
+            None => Rest::Required,
+            Some(_) if node.default == Default::Plain => Rest::Keys,
+            Some(_) => Rest::DefaultAndKeys,
+        }
+    }
+}
+
 /// A message at one place of the row.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -343,6 +370,8 @@ pub struct Node {
     pub fields: Vec<Field>,
     /// Names beside `fields`.
     pub names: Vec<Arc<str>>,
+    /// Of the maps among `fields`, [`Field::entry`]: what most likely follows an entry is another one.
+    pub entries: Vec<Field>,
     /// Tag → index into `fields`, at least for every tag of one byte.
     pub dense: Vec<u16>,
     /// The same for tags past the end of `dense`, sorted.
@@ -356,6 +385,8 @@ pub struct Node {
     pub default: Default,
     /// Of a map's entry: the key's column.
     pub key: Option<ColumnRef>,
+    /// What is left to do behind its last field; follows from `required`, `default` and `key`.
+    pub rest: Rest,
     /// Where it stands, by field names; empty for the record's own message.
     pub path: String,
 }

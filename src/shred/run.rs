@@ -16,7 +16,7 @@ mod members;
 mod packed;
 
 use super::columns::Columns;
-use super::plan::{Field, NONE, Node, Op, Plan, Root, Step};
+use super::plan::{Field, NONE, Node, Op, Plan, Rest, Root, Step};
 use super::unchecked::{self, Place, Slots, Stack};
 use super::wire::{self, DEPTH_MAX};
 use crate::batch::RejectCode;
@@ -277,6 +277,30 @@ impl<'a, 'b> Run<'a, 'b> {
                             // Most likely another element comes next.
                             enter!('field, field, start, stop, element, expected);
                         }
+                        Step::Map | Step::Entry => {
+                            if ORDER == ANY_ORDER
+                                && step == Step::Map
+                                && self.columns.has_elements(field.list as usize, row)
+                            {
+                                return self.stop(Stop::Irregular);
+                            }
+                            let (start, stop) = ok!(self, ends.length(at + 1, end, depth));
+                            let element = self.columns.element(field.list as usize, row);
+                            let after = Place::new(&node.entries, field.entry as usize);
+                            enter!('field, field, start, stop, element, after);
+                        }
+                        Step::Texts => {
+                            if ORDER == ANY_ORDER && self.columns.has_elements(field.list as usize, row) {
+                                return self.stop(Stop::Irregular);
+                            }
+                            at = self.texts(field, at + 1, end, row, depth)?;
+                            expected = Place::new(&node.fields, field.next as usize);
+                            if self.follows(field, at, end) {
+                                // Behind one of another form than most.
+                                expected = Place::new(&node.entries, field.entry as usize);
+                            }
+                            continue 'field;
+                        }
                         Step::Closed => self.closed(field, at + 1, end, row)?,
                         Step::Choice => {
                             at = self.member(field, at + 1, end, row, depth)?;
@@ -285,20 +309,12 @@ impl<'a, 'b> Run<'a, 'b> {
                         }
                         Step::Repeated
                         | Step::Packed
-                        | Step::Map
-                        | Step::Texts
                         | Step::Timestamp
                         | Step::Leaf
                         | Step::Other => {
-                            let is_map = matches!(step, Step::Map | Step::Texts);
-                            if ORDER == ANY_ORDER && is_map && self.columns.has_elements(field.list as usize, row) {
-                                return self.stop(Stop::Irregular);
-                            }
                             at = match step {
                                 Step::Repeated => self.repeated(field, at + 1, end, row, depth)?,
                                 Step::Packed => self.packed(field, at + 1, end, row)?,
-                                Step::Map => self.map(field, at + 1, end, row, depth)?,
-                                Step::Texts => self.texts(field, at + 1, end, row, depth)?,
                                 Step::Timestamp => self.timestamp::<ORDER>(field, at + 1, end, row, depth)?,
                                 Step::Leaf => self.leaf(field, field.op, at + 1, end, row, depth)?,
                                 _ => self.other(field, at + 1, end, row, depth)?,
@@ -313,14 +329,18 @@ impl<'a, 'b> Run<'a, 'b> {
             if at != end && at != CLOSED {
                 return self.stop(Stop::Malformed(RejectCode::Truncated));
             }
-            if !node.required.is_empty() {
-                self.check_required(node, row);
+            let (left, left_row, rest) = (node, row, node.rest);
+            if rest == Rest::Required {
+                self.check_required(left, left_row);
             }
             if depth == outermost {
                 return Some(());
             }
             depth -= 1;
             Frame { node, expected, end, row } = frames.get(depth as usize);
+            if rest >= Rest::Keys {
+                self.entry_end(left, left_row, expected.get(), at, end, row)?;
+            }
         }
     }
 

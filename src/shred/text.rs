@@ -46,7 +46,8 @@ impl Lengths {
         &mut self.rows
     }
 
-    fn of(&self, from: usize, to: usize) -> impl Iterator<Item = usize> {
+    /// Of the rows `from..to`, as far as there are any.
+    pub fn of(&self, from: usize, to: usize) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
         let to = to.min(self.rows.len());
         self.rows[from.min(to)..to].iter().map(|length| (length & !MARK) as usize)
     }

@@ -1,41 +1,43 @@
 //! Maps: their entries, what an entry without a value holds, and keys that come twice.
 
-use super::{ANY_ORDER, Columns, Ends, Run, Stop, of_scalar, ok, varint};
+use super::{Columns, Ends, ORDERED, Run, Stop, ok};
 use crate::batch::RejectCode;
 use crate::shred::columns::Primitive;
-use crate::shred::plan::{ColumnRef, Default, Field, Node, Op};
+use crate::shred::plan::{ColumnRef, Default, Field, Node, Rest};
 use crate::shred::unchecked::{self, Stack};
 use crate::shred::wire::{self, DEPTH_MAX};
 
 impl<'a> Run<'a, '_> {
-    /// Entries of a map, as long as the same tag follows; the position behind them. Writers put them one behind the other:
-    /// the row must have none yet, but for those that [`texts`](Self::texts) began with.
-    #[inline(never)]
-    pub(super) fn map(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize, depth: u32) -> Option<usize> {
-        let node = self.node(field.node);
-        if depth >= DEPTH_MAX {
-            return self.stop(Stop::Malformed(RejectCode::TooDeep));
+    /// Ends the entry in a row of its own: gives it the value that it may lack, and looks at all keys if no other entry
+    /// of the map `field` follows.
+    #[inline(always)]
+    pub(super) fn entry_end(
+        &mut self,
+        entry: &'a Node,
+        entry_row: usize,
+        field: &'a Field,
+        at: usize,
+        end: usize,
+        row: usize,
+    ) -> Option<()> {
+        if entry.rest == Rest::DefaultAndKeys {
+            self.default(entry, at, entry_row)?;
         }
-        let list = field.list as usize;
-        loop {
-            let (start, stop) = ok!(self, wire::length(self.buffer, at, end));
-            let element = self.columns.element(list, row);
-            self.entry(node, start, stop, element, depth + 1)?;
-            at = stop;
-            if !self.follows(field, at, end) {
-                break;
-            }
-            at += field.tag_bytes as usize;
-        }
-        let (first, last) = self.columns.elements_of(list, row);
-        if last - first > 1 && node.key.is_some_and(|key| self.columns.has_duplicate(key, first, last)) {
-            return self.stop(Stop::Irregular);
-        }
-        Some(at)
+        if self.follows(field, at, end) { Some(()) } else { self.map_end(entry, field, row) }
     }
 
-    /// The same of a map whose entries are texts as writers write them, short and few, by far the most maps': without a
-    /// look at what else there may be, which is left to [`map`](Self::map).
+    /// Whether all keys are different.
+    #[inline(never)]
+    fn map_end(&mut self, entry: &'a Node, field: &'a Field, row: usize) -> Option<()> {
+        let (first, last) = self.columns.elements_of(field.list as usize, row);
+        if last - first > 1 && entry.key.is_some_and(|key| self.columns.has_duplicate(key, first, last)) {
+            return self.stop(Stop::Irregular);
+        }
+        Some(())
+    }
+
+    /// Entries of a map of texts, as long as the same tag follows, as writers write them, short and few, by far the most
+    /// maps'; the position behind them, or behind another one, which others may follow.
     #[inline(never)]
     pub(super) fn texts(
         &mut self,
@@ -52,7 +54,7 @@ impl<'a> Run<'a, '_> {
         let [key, value] = [0, 1].map(|index| unchecked::get(&self.node(field.node).fields, index).slot);
         let list = field.list as usize;
         let first = self.columns.reserve(list, COMPARED_MAX);
-        let mut keys = Stack::<Short, COMPARED_MAX>::new();
+        let mut keys = Stack::<Span, COMPARED_MAX>::new();
         let mut count = 0;
         let found = loop {
             if count == COMPARED_MAX {
@@ -61,7 +63,7 @@ impl<'a> Run<'a, '_> {
             // The entry's length, the key's tag and length.
             let head = wire::load4(buffer, at) as usize;
             let stop = at + 1 + (head & 0x7f);
-            let short = Short { at: at + 3, length: head >> 16 & 0x7f };
+            let short = Span { at: at + 3, length: head >> 16 & 0x7f };
             let value_at = short.at + short.length + 2;
             if head & 0x80_ff_80 != 0x0a_00 || stop > end || value_at > stop {
                 break Found::Other;
@@ -90,55 +92,21 @@ impl<'a> Run<'a, '_> {
         match found {
             Found::End => Some(at),
             Found::Doubled => self.stop(Stop::Irregular),
-            Found::Other => self.map(field, at, end, row, depth),
-        }
-    }
-
-    /// The entry `buffer[at..end]`, a row of its own.
-    #[inline(always)]
-    fn entry(&mut self, node: &'a Node, mut at: usize, end: usize, row: usize, depth: u32) -> Option<()> {
-        let [key, value] = [0, 1].map(|index| unchecked::get(&node.fields, index));
-        let Ends { buffer, slots } = self.ends();
-        // As writers write it: the key, then the value. The tags of both are a byte.
-        if at < end && wire::load1(buffer, at) == key.first {
-            at = of_scalar!(key.op, |op| self.scalar(self.ends(), key, op, at + 1, end, row), None)?;
-            if at < end && wire::load1(buffer, at) == value.first {
-                at = of_scalar!(
-                    value.op,
-                    |op| match op {
-                        Op::EnumClosed => {
-                            let (number, next) = varint!(self, buffer, at + 1, end);
-                            if !self.plan.names(value).has(number as i32) {
-                                // The whole entry is an unknown field.
-                                return self.stop(Stop::Irregular);
-                            }
-                            slots.put(value.slot, row, number as i32);
-                            Some(next)
-                        }
-                        op => self.scalar(self.ends(), value, op, at + 1, end, row),
-                    },
-                    self.value(value, value.op, at + 1, end, row, depth)
-                )?;
+            Found::Other => {
+                let (start, stop) = ok!(self, wire::length(buffer, at, end));
+                let element = self.columns.element(list, row);
+                let entry = self.node(field.node);
+                self.message::<ORDERED>(entry, start, stop, element, depth + 1)?;
+                self.entry_end(entry, element, field, stop, end, row)?;
+                Some(stop)
             }
         }
-        if at != end {
-            let raw = std::mem::take(&mut self.raw);
-            self.message::<ANY_ORDER>(node, at, end, row, depth)?;
-            if self.raw && value.op == Op::EnumClosed {
-                // Perhaps the value is none of its enumeration.
-                return self.stop(Stop::Irregular);
-            }
-            self.raw |= raw;
-        }
-        if node.default != Default::Plain {
-            self.default(node, value, end, row)?;
-        }
-        Some(())
     }
 
     /// What the value of an entry without one is.
     #[inline(never)]
-    fn default(&mut self, node: &'a Node, value: &'a Field, end: usize, row: usize) -> Option<()> {
+    fn default(&mut self, node: &'a Node, end: usize, row: usize) -> Option<()> {
+        let value = unchecked::get(&node.fields, 1);
         match node.default {
             Default::Plain => {}
             Default::Incomplete(column) => {
@@ -168,17 +136,17 @@ enum Found {
     Other,
 }
 
-/// A key of at most 127 bytes.
+/// A key, by its bytes' place.
 #[derive(Clone, Copy)]
-struct Short {
+struct Span {
     at: usize,
     length: usize,
 }
 
-impl Short {
+impl Span {
     #[inline(always)]
-    fn is_same(self, other: Short, buffer: &[u8]) -> bool {
-        let bytes = |short: Short| &buffer[short.at..short.at + short.length];
+    fn is_same(self, other: Span, buffer: &[u8]) -> bool {
+        let bytes = |span: Span| &buffer[span.at..span.at + span.length];
         self.length == other.length && bytes(self) == bytes(other)
     }
 }
@@ -195,15 +163,18 @@ impl Columns {
             ColumnRef::I64(index) => among(&self.i64s[index as usize], first, last),
             ColumnRef::I128(index) => among(&self.i128s[index as usize], first, last),
             ColumnRef::Text(index) => {
-                let mut keys: [&[u8]; COMPARED_MAX] = [b""; COMPARED_MAX];
                 let text = &self.texts[index as usize];
-                match keys.get_mut(..last - first) {
-                    Some(keys) => {
-                        keys.iter_mut().zip(text.last_values(first, last)).for_each(|(key, value)| *key = value);
-                        duplicate(keys)
-                    }
-                    None => duplicate(&text.last_values(first, last).collect::<Vec<_>>()),
+                if last - first > COMPARED_MAX {
+                    return duplicate_of_many(&mut text.last_values(first, last).collect::<Vec<_>>());
                 }
+                let mut keys = Stack::<Span, COMPARED_MAX>::new();
+                let mut end = text.data.len();
+                text.lengths.of(first, last).rev().enumerate().any(|(count, length)| {
+                    end -= length;
+                    let span = Span { at: end, length };
+                    keys.put(count, span);
+                    (0..count).any(|known| keys.get(known).is_same(span, &text.data))
+                })
             }
             ColumnRef::F32(_) | ColumnRef::F64(_) | ColumnRef::Struct(_) | ColumnRef::List(_) => false,
         }
@@ -219,12 +190,11 @@ fn duplicate<T: Copy + Ord>(keys: &[T]) -> bool {
     if keys.len() <= COMPARED_MAX {
         return keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|known| known == key));
     }
-    duplicate_of_many(keys)
+    duplicate_of_many(&mut keys.to_vec())
 }
 
 #[inline(never)]
-fn duplicate_of_many<T: Copy + Ord>(keys: &[T]) -> bool {
-    let mut keys = keys.to_vec();
+fn duplicate_of_many<T: Copy + Ord>(keys: &mut [T]) -> bool {
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }

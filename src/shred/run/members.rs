@@ -61,6 +61,10 @@ impl<'a> Run<'a, '_> {
     pub(super) fn closed(&mut self, field: &'a Field, at: usize, end: usize, row: usize) -> Option<usize> {
         let (value, next) = varint!(self, at, end);
         if !self.plan.names(field).has(value as i32) {
+            if self.node(field.home).key.is_some() {
+                // The whole entry is an unknown field.
+                return self.stop(Stop::Irregular);
+            }
             self.raw = true;
         } else if field.oneof != NONE && !self.choose(field, row) {
             return self.stop(Stop::Irregular);
