@@ -10,6 +10,12 @@ pub const CHUNK: usize = 32;
 /// Values up to here are short: copied in chunks. Longer ones are worth a call.
 const SHORT_MAX: usize = 127;
 
+/// Values from here on are expected to be followed by others as long, of which up to so many bytes are loaded ahead.
+const EXPECTED_MIN: usize = 512;
+const EXPECTED_MAX: usize = 8192;
+
+const CACHE_LINE: usize = 64;
+
 /// What must be free for a short value.
 const ROOM: usize = SHORT_MAX + CHUNK;
 
@@ -106,8 +112,12 @@ impl Bytes {
         }
         // SAFETY: there is as much room; the value is borrowed from elsewhere, as this is borrowed alone.
         unsafe {
+            let behind = self.next.add(value.len());
+            if value.len() >= EXPECTED_MIN {
+                expect(value.as_ptr_range().end, behind, value.len());
+            }
             self.next.copy_from_nonoverlapping(value.as_ptr(), value.len());
-            self.next = self.next.add(value.len());
+            self.next = behind;
         }
     }
 
@@ -175,6 +185,24 @@ impl Appender<'_> {
             self.room = self.room.checked_sub(length).expect("the caller has asked for as much room");
         }
         _ = length;
+    }
+}
+
+/// Makes the processor load what is likely copied next: as many bytes behind a long value, from there to the place behind
+/// its copy. It guesses such reads and writes by itself, but not across pages, of which each value may have its own.
+fn expect(from: *const u8, to: *const u8, length: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for at in (0..length.min(EXPECTED_MAX)).step_by(CACHE_LINE) {
+        // SAFETY: a hint, which may name any address at all.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast());
+            _mm_prefetch::<_MM_HINT_T0>(to.wrapping_add(at).cast());
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    {
+        _ = (from, to, length);
     }
 }
 
