@@ -174,12 +174,7 @@ impl Enumeration {
     /// A word of rows at a time, without a branch on which of them are null.
     // Alone, its loop has all registers for itself.
     #[inline(never)]
-    fn texts_by(
-        &self,
-        find: impl Fn(i32) -> Name,
-        numbers: &[i32],
-        nulls: Option<&NullBuffer>,
-    ) -> (Vec<i32>, Vec<u8>) {
+    fn texts_by(&self, find: impl Fn(i32) -> Name, numbers: &[i32], nulls: Option<&NullBuffer>) -> (Vec<i32>, Vec<u8>) {
         let mut data = Bytes::from(Vec::with_capacity(numbers.len() * self.name_bytes_max.min(16) + CHUNK));
         let mut starts: Vec<i32> = Vec::with_capacity(numbers.len() + 1);
         let bits = nulls.map(|nulls| nulls.inner().bit_chunks());
@@ -230,12 +225,14 @@ mod tests {
     fn names_by_number() {
         fn check(names: &Enumeration, numbers: &[i32], expected: &[Option<&str>]) {
             assert_eq!(numbers.iter().map(|number| names.name(*number)).collect::<Vec<_>>(), expected);
-            let nulls = NullBuffer::from_iter((0..numbers.len()).map(|row| row != 1));
+            let is_null = |row: usize| row % 70 == 1;
+            let nulls = NullBuffer::from_iter((0..numbers.len()).map(|row| !is_null(row)));
             let (starts, text) = names.texts(numbers, Some(&nulls));
+            assert_eq!(starts.len(), numbers.len() + 1);
             for (row, (number, name)) in numbers.iter().zip(expected).enumerate() {
                 let actual = str::from_utf8(&text[starts[row] as usize..starts[row + 1] as usize]).unwrap();
                 let digits = number.to_string();
-                assert_eq!(actual, if row == 1 { "" } else { name.unwrap_or(&digits) });
+                assert_eq!(actual, if is_null(row) { "" } else { name.unwrap_or(&digits) });
                 assert_eq!(names.has(*number), name.is_some());
             }
         }
@@ -245,6 +242,16 @@ mod tests {
         let far = enumeration(true, &[("HIGH", i32::MAX), ("LOW", i32::MIN)]);
         check(&far, &[i32::MIN, 0, i32::MAX, -1], &[Some("LOW"), None, Some("HIGH"), None]);
         check(&enumeration(true, &[]), &[0, 1, -1], &[None, None, None]);
+        // So many that no hash gives each a place of its own; rows of more than a word, some of them null.
+        let numbers: Vec<i32> = (0..3000_i32).map(|index| index.wrapping_mul(1_234_567_891)).collect();
+        let names: Vec<String> =
+            numbers.iter().map(|number| format!("N{}", "x".repeat(*number as usize % 50))).collect();
+        let values: Vec<(&str, i32)> = names.iter().map(String::as_str).zip(numbers.iter().copied()).collect();
+        let many = enumeration(false, &values);
+        assert!(many.dense.is_empty());
+        let asked: Vec<i32> = numbers.iter().flat_map(|number| [*number, number.wrapping_add(1)]).collect();
+        let named: HashMap<i32, &str> = values.iter().map(|(name, number)| (*number, *name)).collect();
+        check(&many, &asked, &asked.iter().map(|number| named.get(number).copied()).collect::<Vec<_>>());
         assert_eq!(close.name_bytes_max, 11);
     }
 }

@@ -307,11 +307,7 @@ impl<'a, 'b> Run<'a, 'b> {
                             expected = Place::new(&node.fields, field.next as usize);
                             continue 'field;
                         }
-                        Step::Repeated
-                        | Step::Packed
-                        | Step::Timestamp
-                        | Step::Leaf
-                        | Step::Other => {
+                        Step::Repeated | Step::Packed | Step::Timestamp | Step::Leaf | Step::Other => {
                             at = match step {
                                 Step::Repeated => self.repeated(field, at + 1, end, row, depth)?,
                                 Step::Packed => self.packed(field, at + 1, end, row)?,

@@ -112,6 +112,117 @@ fn fields_that_come_back_are_one_value() {
 }
 
 #[test]
+fn entries_of_maps_in_any_form() {
+    fn entry(tag: &[u8], content: impl AsRef<[u8]>) -> Vec<u8> {
+        let content = content.as_ref();
+        [tag, &[content.len() as u8 & 0x7f | 0x80, (content.len() >> 7) as u8], content].concat()
+    }
+    // As writers write it.
+    fn plain(key: &str, value: &str) -> Vec<u8> {
+        let content = [&[0x0a, key.len() as u8], key.as_bytes(), &[0x12, value.len() as u8], value.as_bytes()].concat();
+        [&[0x3a, content.len() as u8], content.as_slice()].concat()
+    }
+    // `column` sorts them.
+    fn map(entries: impl IntoIterator<Item = (String, String)>) -> Cell {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.sort();
+        Cell::Map(entries.into_iter().map(|(key, value)| (text(&key), text(&value))).collect())
+    }
+    let pairs = |pairs: &[(&str, &str)]| map(pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+    let long = "v".repeat(200);
+    let many = (0..30).map(|index| format!("k{index}"));
+    let records = [
+        // An overlong tag, the value before the key; a long value; neither; no value; an overlong length.
+        [
+            entry(b"\xba\x00", b"\x12\x01w\x0a\x01a"),
+            plain("b", "x"),
+            entry(b"\x3a", [b"\x0a\x01c\x12\xc8\x01", long.as_bytes()].concat()),
+            entry(b"\x3a", b""),
+            entry(b"\x3a", b"\x0a\x01d"),
+            entry(b"\x3a", b"\x0a\x01e\x12\x01y"),
+            b"\x50\x05".to_vec(),
+        ]
+        .concat(),
+        many.clone().flat_map(|key| plain(&key, "v")).collect(),
+        // The same key in entries of two forms, in either order, and behind an unknown field and a known one.
+        [entry(b"\x3a", b"\x12\x011\x0a\x01a"), plain("a", "2")].concat(),
+        [plain("a", "2"), entry(b"\x3a", b"\x12\x011\x0a\x01a")].concat(),
+        [plain("a", "1"), b"\xa0\x06\x01".to_vec(), plain("a", "2")].concat(),
+        [plain("a", "1"), b"\x50\x05".to_vec(), plain("a", "2")].concat(),
+        many.clone().chain(["k7".into()]).flat_map(|key| plain(&key, "v")).collect(),
+    ];
+    let mut events = shredder("corpus.event.Event", Options::default());
+    assert_eq!(events.append(&batch(records.iter().map(|record| Some(record.as_slice())))), []);
+    let events = take(&mut events);
+    let expected = [
+        pairs(&[("a", "w"), ("b", "x"), ("c", &long), ("", ""), ("d", ""), ("e", "y")]),
+        map(many.clone().map(|key| (key, "v".into()))),
+        pairs(&[("a", "2")]),
+        pairs(&[("a", "1")]),
+        pairs(&[("a", "2")]),
+        pairs(&[("a", "2")]),
+    ];
+    for (row, expected) in expected.iter().enumerate() {
+        assert_eq!(column(&events, row, "labels"), *expected, "row {row}");
+        assert_eq!(column(&events, row, "_raw") == Cell::Null, row != 4, "row {row}");
+    }
+    assert_eq!(column(&events, 0, "sequence"), Cell::Int(5));
+    assert!(matches!(column(&events, 6, "labels"), Cell::Map(entries) if entries.len() == 30));
+
+    // Numbers; and values that a closed enumeration does not have, whose entries are unknown fields.
+    let mut maps = shredder("corpus.maps.Maps", Options::default());
+    let records: [&[u8]; 3] =
+        [b"\x12\x04\x08\x01\x10\x02\x12\x00", b"\x12\x02\x10\x07\x12\x02\x08\x00", b"\x12\x04\x10\x02\x08\x01"];
+    assert_eq!(maps.append(&batch(records.map(Some))), []);
+    let maps = take(&mut maps);
+    let numbers = |pairs: &[(i128, i128)]| {
+        Cell::Map(pairs.iter().map(|(key, value)| (Cell::Int(*key), Cell::Int(*value))).collect())
+    };
+    assert_eq!(
+        (0..3).map(|row| column(&maps, row, "by_int32")).collect::<Vec<_>>(),
+        [numbers(&[(0, 0), (1, 2)]), numbers(&[(0, 0)]), numbers(&[(1, 2)])]
+    );
+    let mut enums = shredder("corpus.enums.Enums", Options::default());
+    let records: [&[u8]; 3] = [
+        b"\x22\x05\x0a\x01a\x10\x01\x22\x05\x0a\x01b\x10\x05",
+        b"\x22\x05\x10\x05\x0a\x01b\x22\x05\x10\x01\x0a\x01a",
+        b"\x22\x05\x0a\x01a\x10\x01\x08\x05",
+    ];
+    assert_eq!(enums.append(&batch(records.map(Some))), []);
+    let enums = take(&mut enums);
+    for (row, record) in records.iter().enumerate() {
+        assert_eq!(column(&enums, row, "closed_map"), Cell::Map(vec![(text("a"), text("ONE"))]), "row {row}");
+        assert_eq!(column(&enums, row, "_raw"), Cell::Bytes(record.to_vec()), "row {row}");
+        assert_eq!(column(&enums, row, "closed"), Cell::Null);
+    }
+}
+
+#[test]
+fn members_of_a_oneof_and_what_follows() {
+    let mut oneofs = shredder("corpus.oneofs.Oneofs", Options::default());
+    let records: [&[u8]; 6] = [
+        // The first member of each, then what follows both.
+        b"\x08\x01\x3a\x02\x08\x02\x48\x03",
+        // A later member of each; an earlier one again; the field behind, twice.
+        b"\x1a\x01t\x42\x03\x12\x01y\x48\x03\x48\x04",
+        b"\x1a\x01t\x10\x07\x48\x03",
+        b"\x10\x07\x1a\x01t\x48\x03",
+        b"\x48\x03\x10\x07\x10\x08",
+        b"\x1a\x01t\x1a\x01u\x3a\x02\x08\x01\x3a\x03\x12\x01b",
+    ];
+    assert_eq!(oneofs.append(&batch(records.map(Some))), []);
+    let rows = take(&mut oneofs);
+    let column = |row, name| column(&rows, row, name);
+    let all = |name| (0..6).map(|row| column(row, name)).collect::<Vec<_>>();
+    assert_eq!(all("flag")[0], Cell::Bool(true));
+    assert_eq!(all("plain"), [3, 4, 3, 3, 3, 0].map(Cell::Int));
+    assert_eq!(all("number"), [Cell::Null, Cell::Null, Cell::Int(7), Cell::Null, Cell::Int(8), Cell::Null]);
+    assert_eq!(all("text"), [Cell::Null, text("t"), Cell::Null, text("t"), Cell::Null, text("u")]);
+    assert_eq!([column(0, "left.a"), column(1, "right.y")], [Cell::Int(2), text("y")]);
+    assert_eq!([column(5, "left.a"), column(5, "left.b")], [Cell::Int(1), text("b")]);
+}
+
+#[test]
 fn what_is_settled_by_later_bytes_is_no_reject() {
     let mut events = shredder("corpus.event.Event", Options::default());
     // Seconds out of range, then overwritten by another piece of the same message; a duration of a message cleared by
