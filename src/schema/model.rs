@@ -36,6 +36,11 @@ impl Pool {
     pub fn find(&self, full_name: &str) -> Option<MessageId> {
         self.message_by_name.get(full_name.trim_start_matches('.')).copied()
     }
+
+    /// The message that an Any's type URL names: what stands behind its last slash, to the letter.
+    pub fn find_by_url(&self, type_url: &str) -> Option<MessageId> {
+        self.message_by_name.get(type_url.rsplit('/').next()?).copied()
+    }
 }
 
 #[derive(Clone, Debug)]

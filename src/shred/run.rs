@@ -43,7 +43,7 @@ pub struct Refusal {
 #[derive(Clone, Copy)]
 struct Frame<'a> {
     node: &'a Node,
-    /// The field that most likely comes next.
+    /// The field that most likely comes next; around an entry of a map, that of its [`Node::entries`].
     expected: Place<'a, Field>,
     end: usize,
     row: usize,
@@ -296,7 +296,7 @@ impl<'a, 'b> Run<'a, 'b> {
                             at = self.texts(field, at + 1, end, row, depth)?;
                             expected = Place::new(&node.fields, field.next as usize);
                             if self.follows(field, at, end) {
-                                // Behind one of another form than most.
+                                // Behind one that it leaves to the loop: of another form than most, or one too many.
                                 expected = Place::new(&node.entries, field.entry as usize);
                             }
                             continue 'field;
@@ -335,7 +335,11 @@ impl<'a, 'b> Run<'a, 'b> {
             depth -= 1;
             Frame { node, expected, end, row } = frames.get(depth as usize);
             if rest >= Rest::Keys {
-                self.entry_end(left, left_row, expected.get(), at, end, row)?;
+                let field = expected.get();
+                if !self.entry_end(left, left_row, field, at, end, row)? {
+                    // An entry that comes later comes out of order: else each would have a look at all keys.
+                    expected = Place::new(&node.fields, field.next as usize);
+                }
             }
         }
     }

@@ -198,13 +198,14 @@ impl Slots<'_> {
 pub fn get<T>(table: &[T], index: usize) -> &T {
     debug_assert!(index < table.len(), "{index} of {}", table.len());
     // SAFETY: `Plan::compile` makes the indexes of nodes when it pushes these, `next` and the tables of tags from the
-    // indexes of the node's own fields, of which there is at least the end, and `dense` at least 128 entries long, one
+    // indexes of the node's own fields, of which there is at least the end, a map's `entry` from those of the node's
+    // `entries`, and `dense` at least 128 entries long, one
     // for each tag of a byte. A map's entry has a key and a value; an enumeration that fields are of is pushed before
     // these; a table by hash has an entry for every value of its hash.
     unsafe { table.get_unchecked(index) }
 }
 
-/// A place in a table of fields that ends in a mark, from which one can step on.
+/// A place in a table of fields; from one in a table that ends in a mark one can step on.
 #[derive(Debug)]
 pub struct Place<'a, T> {
     at: *const T,
@@ -239,7 +240,8 @@ impl<'a, T> Place<'a, T> {
     #[inline(always)]
     pub fn next(self) -> Self {
         // SAFETY: the interpreter steps on only from fields that it has just read by their first encoding. All of these
-        // stand before their node's end, which matches no tag.
+        // stand before their node's end, which matches no tag. From a map's entry, whose table has no such end, it goes to
+        // another place of the node's own fields.
         Place { at: unsafe { self.at.add(1) }, table: PhantomData }
     }
 }
@@ -276,7 +278,8 @@ impl<T: Copy, const N: usize> Stack<T, N> {
     pub fn get(&self, place: usize) -> T {
         #[cfg(debug_assertions)]
         assert!(self.put & 1 << place != 0, "nothing was put at {place}");
-        // SAFETY: the interpreter goes back to a depth only from one more, which it came to by putting a frame there.
+        // SAFETY: the interpreter goes back to a depth only from one more, which it came to by putting a frame there; keys
+        // are compared with those before them, each of which was put when it came.
         unsafe { self.places.get_unchecked(place).assume_init() }
     }
 }

@@ -36,7 +36,7 @@ fn settle(corpus: &Corpus, message: &mut DynamicMessage) -> Result<(), String> {
     let descriptor = message.message_descriptor();
     if descriptor.full_name() == "google.protobuf.Any"
         && let Some(Value::String(url)) = message.field_by_number(1)
-        && let Some(id) = corpus.pool.find(url.rsplit('/').next().unwrap_or_default())
+        && let Some(id) = corpus.pool.find_by_url(url)
         && let Some(Value::Bytes(inner)) = message.field_by_number(2)
     {
         match (try_meaning(corpus, id, inner), message.field_by_number_mut(2)) {

@@ -379,6 +379,8 @@ fn anys_in_json() {
     let duration = "t.co/google.protobuf.Duration";
     check(&any(duration, b"\x08\x01"), &format!(r#"{{"@type":"{duration}","value":"1s"}}"#), false);
     check(&any("t.co/no.Body", b"\xff"), r#"{"@type":"t.co/no.Body","value":"/w=="}"#, true);
+    // Not the full name of the message, which has no dot in front, though a schema may write one.
+    check(&any("t.co/.corpus.tiny.Tiny", b"\x08\x07"), r#"{"@type":"t.co/.corpus.tiny.Tiny","value":"CAc="}"#, true);
     check(&nested(2, &nested(10, &nested(1, b""))), "{}", false);
     // Bytes that are no such message; a value that has no JSON.
     let range = "child: a value that its column cannot hold";

@@ -62,7 +62,11 @@ impl Compiler<'_> {
             if field.op == Op::Map && self.plan.nodes[field.node as usize].is_texts() {
                 field.step = Step::Texts;
             }
-            field.lead = if field.tag_bytes == 1 { field.step } else { Step::Wide };
+            field.lead = match field.tag_bytes {
+                0 => Step::Find,
+                1 => field.step,
+                _ => Step::Wide,
+            };
             if field.op == Op::Map {
                 field.entry = entries.len() as u16;
                 let lead = if field.tag_bytes == 1 { Step::Entry } else { Step::Wide };
@@ -140,14 +144,14 @@ fn put_tag(field: &mut Field) {
     field.first = encoded[0];
 }
 
-/// A field that no bytes match: eight bytes with continuation bits are not a tag.
+/// A field that no bytes match.
 fn end() -> Field {
     Field {
         tag: u64::MAX,
         mask: u64::MAX,
         tag_bytes: 0,
         first: u8::MAX,
-        lead: Step::Wide,
+        lead: Step::Find,
         step: Step::Other,
         op: Op::End,
         element: Op::End,

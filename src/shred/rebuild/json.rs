@@ -231,7 +231,7 @@ impl Reader<'_> {
         let value = members.iter().find(|(key, _)| key == "value").map(|(_, value)| value);
         let name = url.rsplit('/').next().unwrap_or_default();
         let mut body = Vec::new();
-        match (self.pool.find(name), value) {
+        match (self.pool.find_by_url(url), value) {
             (Some(id), Some(value)) if json_form(self.pool, id) != JsonForm::Object || name == EMPTY => {
                 self.message(id, value, &mut body)?;
             }

@@ -9,7 +9,7 @@ use crate::shred::wire::{self, DEPTH_MAX};
 
 impl<'a> Run<'a, '_> {
     /// Ends the entry in a row of its own: gives it the value that it may lack, and looks at all keys if no other entry
-    /// of the map `field` follows.
+    /// of the map `field` follows. Whether one does.
     #[inline(always)]
     pub(super) fn entry_end(
         &mut self,
@@ -19,11 +19,15 @@ impl<'a> Run<'a, '_> {
         at: usize,
         end: usize,
         row: usize,
-    ) -> Option<()> {
+    ) -> Option<bool> {
         if entry.rest == Rest::DefaultAndKeys {
             self.default(entry, at, entry_row)?;
         }
-        if self.follows(field, at, end) { Some(()) } else { self.map_end(entry, field, row) }
+        if self.follows(field, at, end) {
+            return Some(true);
+        }
+        self.map_end(entry, field, row)?;
+        Some(false)
     }
 
     /// Whether all keys are different.

@@ -217,7 +217,7 @@ fn any(oracle: &Oracle<'_>, any: &DynamicMessage, notes: &mut Notes) -> String {
     }
     let mut parts = vec![format!("\"@type\":{}", quoted(url))];
     let name = url.rsplit('/').next().unwrap_or_default();
-    match oracle.pool.find(name).zip(oracle.descriptors.message_index(name)) {
+    match oracle.pool.find_by_url(url).zip(oracle.descriptors.message_index(name)) {
         None => {
             notes.raw = true;
             let value = base64::engine::general_purpose::STANDARD.encode(bytes);

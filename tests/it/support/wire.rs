@@ -56,7 +56,7 @@ fn fields_misread(pool: &Pool, id: Option<MessageId>, rest: &mut &[u8]) -> bool 
         }
     }
     if let (Some(url), Some(mut value)) = (url, value)
-        && let Some(id) = std::str::from_utf8(url).ok().and_then(|url| pool.find(url.rsplit('/').next()?))
+        && let Some(id) = std::str::from_utf8(url).ok().and_then(|url| pool.find_by_url(url))
     {
         return fields_misread(pool, Some(id), &mut value);
     }
