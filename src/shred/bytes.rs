@@ -188,6 +188,12 @@ impl Appender<'_> {
     }
 }
 
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        self.bytes.next = self.next;
+    }
+}
+
 /// Makes the processor load what is likely copied next: as many bytes behind a long value, from there to the place behind
 /// its copy. It guesses such reads and writes by itself, but not across pages, of which each value may have its own.
 fn expect(from: *const u8, to: *const u8, length: usize) {
@@ -219,12 +225,6 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) -> *mut u8 {
             done += CHUNK;
         }
         to.add(length)
-    }
-}
-
-impl Drop for Appender<'_> {
-    fn drop(&mut self) {
-        self.bytes.next = self.next;
     }
 }
 

@@ -199,9 +199,8 @@ pub fn get<T>(table: &[T], index: usize) -> &T {
     debug_assert!(index < table.len(), "{index} of {}", table.len());
     // SAFETY: `Plan::compile` makes the indexes of nodes when it pushes these, `next` and the tables of tags from the
     // indexes of the node's own fields, of which there is at least the end, a map's `entry` from those of the node's
-    // `entries`, and `dense` at least 128 entries long, one
-    // for each tag of a byte. A map's entry has a key and a value; an enumeration that fields are of is pushed before
-    // these; a table by hash has an entry for every value of its hash.
+    // `entries`, and `dense` at least 128 entries long, one for each tag of a byte. A map's entry has a key and a value;
+    // an enumeration that fields are of is pushed before these; a table by hash has an entry for every value of its hash.
     unsafe { table.get_unchecked(index) }
 }
 

@@ -27,26 +27,18 @@ impl Compiler<'_> {
                 what: "a message of more than 65,533 fields".into(),
             });
         }
-        let primary = fields.iter().filter(|(way, _, _)| *way == 0).count();
-        let mut table: Vec<Field> = Vec::with_capacity(fields.len() + 1);
-        let mut names = Vec::with_capacity(fields.len() + 1);
-        for (_, field, name) in fields {
-            if table.len() == primary {
-                table.push(Field { next: primary as u16, ..end() });
-                names.push("".into());
-            }
-            let mut field = field;
+        let (first_ways, other_ways): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(way, _, _)| *way == 0);
+        let primary = first_ways.len();
+        let mut table: Vec<Field> = Vec::new();
+        let mut names = Vec::new();
+        for (_, mut field, name) in first_ways.into_iter().chain([(0, end(), "".into())]).chain(other_ways) {
             field.next = match table.len() {
                 index if index < primary => index as u16 + 1,
-                index if field.op == Op::Item => index as u16,
+                index if matches!(field.op, Op::End | Op::Item) => index as u16,
                 _ => 1 + table[..primary].iter().position(|first| first.number == field.number).unwrap_or(0) as u16,
             };
             table.push(field);
             names.push(name);
-        }
-        if table.len() == primary {
-            table.push(Field { next: primary as u16, ..end() });
-            names.push("".into());
         }
         for index in (1..primary).rev() {
             let (field, following) = (&table[index - 1], &table[index]);

@@ -30,7 +30,7 @@ impl<'a> Run<'a, '_> {
         Some(false)
     }
 
-    /// Whether all keys are different.
+    /// Stops if two keys are equal.
     #[inline(never)]
     fn map_end(&mut self, entry: &'a Node, field: &'a Field, row: usize) -> Option<()> {
         let (first, last) = self.columns.elements_of(field.list as usize, row);

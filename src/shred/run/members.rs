@@ -61,23 +61,16 @@ impl<'a> Run<'a, '_> {
     pub(super) fn closed(&mut self, field: &'a Field, at: usize, end: usize, row: usize) -> Option<usize> {
         let (value, next) = varint!(self, at, end);
         if !self.plan.names(field).has(value as i32) {
-            self.unnamed(field)?;
+            if self.node(field.home).key.is_some() {
+                // The whole entry of a map is an unknown field.
+                return self.stop(Stop::Irregular);
+            }
+            self.raw = true;
         } else if field.oneof != NONE && !self.choose(field, row) {
             return self.stop(Stop::Irregular);
         } else {
             self.slots.put(field.slot, row, value as i32);
         }
         Some(next)
-    }
-
-    /// A closed enumeration's number that has no name.
-    #[inline(never)]
-    pub(super) fn unnamed(&mut self, field: &'a Field) -> Option<()> {
-        if self.node(field.home).key.is_some() {
-            // The whole entry of a map is an unknown field.
-            return self.stop(Stop::Irregular);
-        }
-        self.raw = true;
-        Some(())
     }
 }
