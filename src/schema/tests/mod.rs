@@ -1,12 +1,15 @@
 //! Schemas as text in, tables as text out.
 
+mod adopt;
 mod choices;
 mod ddl;
 mod editions;
 mod evolve;
 mod high;
 mod hostile;
+mod kinds;
 mod mapping;
+mod others;
 mod partition;
 mod settle;
 mod show;

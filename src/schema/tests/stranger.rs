@@ -6,7 +6,8 @@ use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveTyp
 
 use super::super::evolve::Existing;
 use super::super::mapping::Options;
-use super::evolve::{NEW_COLUMN, changed_by_others, evolve, existing};
+use super::evolve::{NEW_COLUMN, evolve, existing};
+use super::others::changed_by_others;
 use super::{OPTIONS, check, create, proto3};
 
 const BODY: &str = "message M { int32 a = 1; N n = 2; repeated N list = 3; map<string, N> m = 4; }

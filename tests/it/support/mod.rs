@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod parts;
 pub mod project;
 pub mod proxy;
+pub mod source;
 pub mod spark;
 pub mod tables;
 pub mod trino;
