@@ -103,7 +103,10 @@ macro_rules! varint {
         varint!($self, $self.buffer, $at, $end)
     };
     ($self:ident, $buffer:expr, $at:expr, $end:expr) => {
-        match wire::varint($buffer, $at) {
+        varint!($self, varint, $buffer, $at, $end)
+    };
+    ($self:ident, $read:ident, $buffer:expr, $at:expr, $end:expr) => {
+        match wire::$read($buffer, $at) {
             Some(found) => found,
             None => return $self.stop(Stop::Malformed(wire::varint_fault($at, $end))),
         }
@@ -415,8 +418,11 @@ impl<'a, 'b> Run<'a, 'b> {
     fn scalar(&mut self, ends: Ends<'_>, field: &'a Field, op: Op, at: usize, end: usize, row: usize) -> Option<usize> {
         let Ends { buffer, slots } = ends;
         macro_rules! put {
-            (|$value:ident| $convert:expr) => {{
-                let ($value, next) = varint!(self, buffer, at, end);
+            (|$value:ident| $convert:expr) => {
+                put!(varint, |$value| $convert)
+            };
+            ($read:ident, |$value:ident| $convert:expr) => {{
+                let ($value, next) = varint!(self, $read, buffer, at, end);
                 slots.put(field.slot, row, $convert);
                 next
             }};
@@ -426,8 +432,8 @@ impl<'a, 'b> Run<'a, 'b> {
             }};
         }
         Some(match op {
-            Op::Bool => put!(|value| u8::from(value != 0)),
-            Op::Int32 | Op::EnumOpen | Op::EnumClosed => put!(|value| value as i32),
+            Op::Bool => put!(short_varint, |value| u8::from(value != 0)),
+            Op::Int32 | Op::EnumOpen | Op::EnumClosed => put!(short_varint, |value| value as i32),
             Op::Sint32 => put!(|value| wire::zigzag32(value)),
             Op::Int64 => put!(|value| value as i64),
             Op::Sint64 => put!(|value| wire::zigzag64(value)),

@@ -269,37 +269,47 @@ impl Shredder {
 
     /// Puts records into rows, but for where they come from, as long as they are messages in good frames that the
     /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why.
+    #[inline(never)]
     fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>, room: &mut usize) -> (usize, Pause) {
+        let framed = self.unframe.framing != Framing::None;
+        let readable = batch.arena.len().saturating_sub(PADDING);
         let mut run = Run::new(plan, &mut self.columns, &batch.arena);
-        for index in records.clone() {
-            let record = &batch.records[index];
-            match room.checked_sub(record_bytes(batch, record)) {
-                Some(left) => *room = left,
-                None => return (index, Pause::Full),
-            }
-            let Some(value) = record.value else { return (index, Pause::Other) };
+        // In registers.
+        let (mut row, mut left) = (self.rows, *room);
+        let mut ended = (records.end, Pause::End);
+        for (index, record) in (records.start..).zip(&batch.records[records]) {
+            let Some(rest) = left.checked_sub(record_bytes(batch, record)) else {
+                ended = (index, Pause::Full);
+                break;
+            };
+            left = rest;
+            let Some(value) = record.value.filter(|value| value.end as usize <= readable) else {
+                ended = (index, Pause::Other);
+                break;
+            };
             let (mut start, mut end) = (value.start as usize, value.end as usize);
-            if end + PADDING > batch.arena.len() {
-                return (index, Pause::Other);
-            }
             let mut schema_id = None;
-            if self.unframe.framing != Framing::None {
-                let framed = self.unframe.value(batch, record, &batch.arena, start, end);
-                let Ok(framed) = framed else { return (index, Pause::Other) };
+            if framed {
+                let Ok(framed) = self.unframe.value(batch, record, &batch.arena, start, end) else {
+                    ended = (index, Pause::Other);
+                    break;
+                };
                 Framed { start, end, schema_id } = framed;
             }
-            if run.record(start, end, self.rows).is_err() || run.refusal.is_some() {
-                return (index, Pause::Refused);
+            if run.record(start, end, row).is_err() || run.refusal.is_some() {
+                ended = (index, Pause::Refused);
+                break;
             }
             if std::mem::take(&mut run.raw) {
-                self.raw.push(self.rows, batch.bytes(value));
+                self.raw.push(row, batch.bytes(value));
             }
             if let Some(id) = schema_id {
-                self.kafka.put_schema_id(self.rows, id);
+                self.kafka.put_schema_id(row, id);
             }
-            self.rows += 1;
+            row += 1;
         }
-        (records.end, Pause::End)
+        (self.rows, *room) = (row, left);
+        ended
     }
 
     /// Puts a record into the next row, but for where it comes from; false if it is none. `tried` says that the

@@ -48,7 +48,7 @@ impl<'a> Run<'a, '_> {
     fn closed_elements(&mut self, field: &'a Field, mut at: usize, end: usize, row: usize) -> Option<usize> {
         let names = self.plan.names(field);
         loop {
-            let (value, next) = varint!(self, at, end);
+            let (value, next) = varint!(self, varint32, self.buffer, at, end);
             if names.has(value as i32) {
                 let element = self.columns.element(field.list as usize, row);
                 self.slots.put(field.slot, element, value as i32);

@@ -59,7 +59,7 @@ impl<'a> Run<'a, '_> {
     /// A closed enumeration's value; a number without a name is an unknown field, and no member of a oneof.
     #[inline(never)]
     pub(super) fn closed(&mut self, field: &'a Field, at: usize, end: usize, row: usize) -> Option<usize> {
-        let (value, next) = varint!(self, at, end);
+        let (value, next) = varint!(self, varint32, self.buffer, at, end);
         if !self.plan.names(field).has(value as i32) {
             if self.node(field.home).key.is_some() {
                 // The whole entry of a map is an unknown field.

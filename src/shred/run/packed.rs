@@ -74,7 +74,7 @@ impl<'a> Run<'a, '_> {
                 let values = &mut columns.i32s[column].values[first..];
                 let mut count = 0;
                 while at < stop {
-                    let (value, next) = varint!(self, at, stop);
+                    let (value, next) = varint!(self, varint32, buffer, at, stop);
                     if names.has(value as i32) {
                         *unchecked::slot(values, count) = value as i32;
                         count += 1;
