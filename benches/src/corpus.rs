@@ -64,13 +64,14 @@ pub fn mapping(pool: &Arc<Pool>, message: &str) -> Mapping {
     mapping
 }
 
-/// At least so many bytes of messages, the same ones each time.
-pub fn records(pool: &Pool, name: &str, message: &str, bytes_min: usize) -> Vec<Vec<u8>> {
+/// About so many bytes of messages, the same ones each time. As many as fill whole batches, if they fill one: a shorter
+/// one at the end leaves less room to the next than that needs.
+pub fn records(pool: &Pool, name: &str, message: &str, about: usize) -> Vec<Vec<u8>> {
     let id = pool.find(message).expect("the corpus has the message");
     let mut rng = StdRng::seed_from_u64(1);
     let mut records = Vec::new();
     let mut bytes = 0;
-    while bytes < bytes_min {
+    while bytes < about {
         let record = match name {
             "event" => producers::event(records.len() as u64, &mut rng),
             "flat" => producers::flat(records.len() as u64, &mut rng),
@@ -78,6 +79,9 @@ pub fn records(pool: &Pool, name: &str, message: &str, bytes_min: usize) -> Vec<
         };
         bytes += record.len();
         records.push(record);
+    }
+    if records.len() > BATCH_ROWS {
+        records.truncate(records.len() / BATCH_ROWS * BATCH_ROWS);
     }
     records
 }

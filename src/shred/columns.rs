@@ -15,8 +15,8 @@ use super::text::Text;
 use super::unchecked;
 
 /// Takes a vector and leaves an empty one with room for as much and a bit more: the next batch is most likely like the
-/// last ones, and growing step by step copies. A batch that is much shorter than others, as the last one before a pause
-/// is, does not count.
+/// last ones, and growing step by step copies. One that is much shorter, as the last before a pause is, leaves as little
+/// as itself: what a topic that has gone quiet holds is given back.
 pub fn replace_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
     let (used, had) = (values.len(), values.capacity());
     let room = if used < had / 4 { used + used / 8 } else { had.max(used + used / 8) };
