@@ -47,8 +47,8 @@ pub struct RawRecord {
 
 /// Records of one partition in offset order, copied out of the Kafka client into one arena.
 ///
-/// The arena ends in [`RawBatch::PADDING`] readable bytes, so that a decoder may load eight bytes at any position,
-/// and copy a value in chunks.
+/// The arena ends in [`RawBatch::PADDING`] readable bytes, so that a decoder may load 16 bytes at any position, and
+/// copy a value in chunks.
 #[derive(Clone, Debug)]
 pub struct RawBatch {
     pub topic: Arc<str>,

@@ -98,6 +98,7 @@ macro_rules! ok {
 }
 use ok;
 
+/// A varint's value and the position behind it; ends the pass if there is none. With a name, by that function of `wire`.
 macro_rules! varint {
     ($self:ident, $at:expr, $end:expr) => {
         varint!($self, $self.buffer, $at, $end)

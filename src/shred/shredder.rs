@@ -55,7 +55,7 @@ enum Pause {
     End,
     /// The next record has no room.
     Full,
-    /// The next record is no message in a good frame.
+    /// The next record is no message in a good frame, or lacks the padding behind it.
     Other,
     /// The interpreter has refused the next record.
     Refused,
@@ -268,13 +268,14 @@ impl Shredder {
     }
 
     /// Puts records into rows, but for where they come from, as long as they are messages in good frames that the
-    /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why.
+    /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why; unless it
+    /// has none, it has taken its room.
     #[inline(never)]
     fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>, room: &mut usize) -> (usize, Pause) {
-        let framed = self.unframe.framing != Framing::None;
-        let readable = batch.arena.len().saturating_sub(PADDING);
+        let has_frames = self.unframe.framing != Framing::None;
+        let arena_bytes = batch.arena.len();
         let mut run = Run::new(plan, &mut self.columns, &batch.arena);
-        // In registers.
+        // Not in memory, as long as the loop runs: every way out of it ends below, where both are written back.
         let (mut row, mut left) = (self.rows, *room);
         let mut ended = (records.end, Pause::End);
         for (index, record) in (records.start..).zip(&batch.records[records]) {
@@ -283,13 +284,13 @@ impl Shredder {
                 break;
             };
             left = rest;
-            let Some(value) = record.value.filter(|value| value.end as usize <= readable) else {
+            let Some(value) = record.value.filter(|value| value.end as usize + PADDING <= arena_bytes) else {
                 ended = (index, Pause::Other);
                 break;
             };
             let (mut start, mut end) = (value.start as usize, value.end as usize);
             let mut schema_id = None;
-            if framed {
+            if has_frames {
                 let Ok(framed) = self.unframe.value(batch, record, &batch.arena, start, end) else {
                     ended = (index, Pause::Other);
                     break;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::wire::put_varint;
-use super::{Options, Shredder, rebuild};
+use super::{Framing, Options, Shredder, rebuild};
 use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, TimestampType};
 use crate::schema::mapping::Mapping;
 use crate::schema::tests::{OPTIONS, proto3};
@@ -163,8 +163,32 @@ fn rows_are_the_same_however_their_records_come() {
         }
         assert_eq!(joined(pieces), rows, "seed {seed}");
         for row in (0..rows.num_rows()).step_by(20) {
-            rebuild(&mapping, super::Framing::None, &rows, row).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            rebuild(&mapping, Framing::None, &rows, row).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
     }
     assert!(accepted > 2 * rejected && rejected > 0, "{accepted} rows, {rejected} rejects");
+}
+
+#[test]
+fn a_batch_without_the_padding_that_it_owes() {
+    let pool = proto3(SCHEMA);
+    let mapping = Mapping::create(pool.clone(), pool.find("t.Record").unwrap(), &OPTIONS).unwrap();
+    for framing in [Framing::None, Framing::LengthDelimited, Framing::Confluent, Framing::Header] {
+        let options = Options { framing, ..Options::default() };
+        let mut shredder = Shredder::new(&mapping, options).unwrap();
+        let mut shred = |batch: &RawBatch| (shredder.append(batch), shredder.take().unwrap());
+        // Among them a message of each framing, and what is none.
+        let values: [&[u8]; 8] =
+            [b"", b"\x08\x01", b"\x00", b"\x02\x08\x01", b"\0\0\0\0\x01\0\x08\x01", b"\x80", b"\x08", &[0xff; 9]];
+        let alone = values.iter().map(|value| vec![(0, value.to_vec())]);
+        let pairs =
+            values.iter().flat_map(|one| values.iter().map(|other| vec![(0, one.to_vec()), (1, other.to_vec())]));
+        for values in alone.chain(pairs) {
+            let padded = batch(&values);
+            let mut bare = padded.clone();
+            bare.arena.truncate(bare.arena.len() - RawBatch::PADDING);
+            bare.arena.shrink_to_fit();
+            assert_eq!(shred(&bare), shred(&padded), "{framing:?}, {values:x?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Primitives of the Protobuf wire format, over a buffer with [`PADDING`] readable bytes behind every message.
 //!
-//! The padding lets a primitive load eight bytes at any position of a message without a check of its own; where a
+//! The padding lets a primitive load 16 bytes at any position of a message without a check of its own; where a
 //! value ends behind its message, the caller sees that the position moved past the end.
 
 use super::bytes::CHUNK;
@@ -50,61 +50,74 @@ pub fn load4(buffer: &[u8], at: usize) -> u32 {
 /// The varint at `at` and the position behind it, which may lie past the message's end; `None` if it has more than
 /// ten bytes. Bits past the 64th are dropped, as upb and C++ do.
 ///
-/// Takes as long for one byte as for eight where the processor closes up their bits by itself: no branch asks how many
-/// there are, since a wrong guess takes longer than all of this.
+/// Up to eight bytes take as long as one where the processor closes up their bits by itself: no branch asks how many there
+/// are, since a wrong guess takes longer than all of this.
 #[inline(always)]
 pub fn varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
-    let word = load8(buffer, at);
-    let stops = !word & 0x8080_8080_8080_8080;
-    // Everything up to the first byte without a continuation bit.
-    let bytes = word & (stops ^ stops.wrapping_sub(1));
-    let value = match unchecked::extract(bytes, SEVEN_OF_EACH) {
-        Some(value) => value,
-        None if word & 0x80 == 0 => return Some((word & 0x7f, at + 1)),
-        None if word & 0x8000 == 0 => return Some((word & 0x7f | word >> 1 & 0x3f80, at + 2)),
-        None => close_up(bytes),
-    };
-    if stops == 0 {
-        let (value, next) = varint_long(buffer, at);
-        return if next == 0 { None } else { Some((value, next)) };
-    }
-    Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
+    varint_by(unchecked::extract, buffer, at)
 }
 
-/// The same for one that nearly always is one byte.
+/// The same for one that mostly is a byte: the right guess is there before the length would be, on which all that
+/// follows waits.
 #[inline(always)]
 pub fn short_varint(buffer: &[u8], at: usize) -> Option<(u64, usize)> {
     let byte = load1(buffer, at);
     if byte < 0x80 { Some((byte.into(), at + 1)) } else { varint(buffer, at) }
 }
 
-/// The lower 32 bits of a varint, of which negative numbers take ten bytes: no branch asks for these either.
+/// The lower 32 bits of a varint, without a branch for negative numbers either, which take ten bytes.
 #[inline(always)]
 pub fn varint32(buffer: &[u8], at: usize) -> Option<(u32, usize)> {
+    varint32_by(unchecked::extract, buffer, at)
+}
+
+#[inline(always)]
+fn varint_by(extract: impl Fn(u64, u64) -> Option<u64>, buffer: &[u8], at: usize) -> Option<(u64, usize)> {
+    let word = load8(buffer, at);
+    let stops = !word & 0x8080_8080_8080_8080;
+    let first = up_to_stop(word, stops);
+    let value = match extract(first, SEVEN_OF_EACH) {
+        Some(value) => value,
+        None if word & 0x80 == 0 => return Some((word & 0x7f, at + 1)),
+        None if word & 0x8000 == 0 => return Some((word & 0x7f | word >> 1 & 0x3f80, at + 2)),
+        None => close_up(first),
+    };
+    if stops == 0 {
+        return varint_long(value, buffer, at);
+    }
+    Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
+}
+
+#[inline(always)]
+fn varint32_by(extract: impl Fn(u64, u64) -> Option<u64>, buffer: &[u8], at: usize) -> Option<(u32, usize)> {
     let word = u128::from_le_bytes(unchecked::load(buffer, at));
     let stops = !word & u128::from_le_bytes([0x80; 16]);
     let bytes = (stops.trailing_zeros() as usize >> 3) + 1;
     if bytes > VARINT_BYTES_MAX {
         return None;
     }
-    let (word, stops) = (word as u64, stops as u64);
-    let first = word & (stops ^ stops.wrapping_sub(1));
-    let value = unchecked::extract(first, SEVEN_OF_EACH).unwrap_or_else(|| close_up(first));
+    let first = up_to_stop(word as u64, stops as u64);
+    let value = extract(first, SEVEN_OF_EACH).unwrap_or_else(|| close_up(first));
     Some((value as u32, at + bytes))
 }
 
-/// A varint whose first eight bytes all say that more follow; the position is 0 if so say the next two.
+/// The bytes up to the first one without a continuation bit, where `stops` has a bit; all eight if it has none.
+#[inline(always)]
+fn up_to_stop(word: u64, stops: u64) -> u64 {
+    word & (stops ^ stops.wrapping_sub(1))
+}
+
+/// A varint whose first eight bytes, `low`, all say that more follow; `None` if so say the next two.
 #[inline(never)]
-fn varint_long(buffer: &[u8], at: usize) -> (u64, usize) {
-    let low = close_up(load8(buffer, at));
+fn varint_long(low: u64, buffer: &[u8], at: usize) -> Option<(u64, usize)> {
     let [ninth, tenth] = unchecked::load(buffer, at + 8);
     let value = low | u64::from(ninth & 0x7f) << 56;
     if ninth < 0x80 {
-        (value, at + 9)
+        Some((value, at + 9))
     } else if tenth < 0x80 {
-        (value | u64::from(tenth) << 63, at + 10)
+        Some((value | u64::from(tenth) << 63, at + 10))
     } else {
-        (0, 0)
+        None
     }
 }
 
@@ -118,7 +131,7 @@ fn close_up(word: u64) -> u64 {
     (quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4)
 }
 
-/// Why [`varint`] failed at `at`: what follows the message's end is not its own.
+/// Why no varint could be read at `at`: what follows the message's end is not its own.
 #[cold]
 #[inline(never)]
 pub fn varint_fault(at: usize, end: usize) -> RejectCode {
@@ -228,25 +241,32 @@ mod tests {
         (buffer, bytes.len())
     }
 
-    #[test]
-    fn varints_of_every_length() {
-        check_varints_of_every_length();
+    /// All ways to read a varint, with and without the processor's instruction.
+    fn check_varint(buffer: &[u8], expected: Option<(u64, usize)>) {
         unchecked::look_for_pext();
-        check_varints_of_every_length();
+        let none = |_: u64, _: u64| None;
+        assert_eq!(varint(buffer, 0), expected, "{buffer:x?}");
+        assert_eq!(short_varint(buffer, 0), expected, "{buffer:x?}");
+        assert_eq!(varint_by(none, buffer, 0), expected, "{buffer:x?}");
+        let lower = expected.map(|(value, next)| (value as u32, next));
+        assert_eq!(varint32(buffer, 0), lower, "{buffer:x?}");
+        assert_eq!(varint32_by(none, buffer, 0), lower, "{buffer:x?}");
     }
 
-    fn check_varints_of_every_length() {
+    #[test]
+    fn varints_of_every_length() {
         for shift in 0..64 {
             for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift] {
                 let mut bytes = Vec::new();
                 put_varint(&mut bytes, value);
                 let (buffer, end) = padded(&bytes);
                 assert_eq!(bounded_varint(&buffer, 0, end), Ok((value, end)), "{value}");
-                assert_eq!(short_varint(&buffer, 0), Some((value, end)), "{value}");
-                assert_eq!(varint32(&buffer, 0), Some((value as u32, end)), "{value}");
                 // Cut anywhere, it is truncated, whatever follows.
                 for cut in 1..end {
                     assert_eq!(bounded_varint(&buffer, 0, cut), Err(RejectCode::Truncated), "{value} cut at {cut}");
+                }
+                for behind in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+                    check_varint(&[bytes.as_slice(), &[behind; PADDING]].concat(), Some((value, end)));
                 }
             }
         }
@@ -256,10 +276,14 @@ mod tests {
     fn overlong_varints() {
         let (buffer, end) = padded(&[0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]);
         assert_eq!(bounded_varint(&buffer, 0, end), Ok((1, 10)));
-        assert_eq!(varint32(&buffer, 0), Some((1, 10)));
+        check_varint(&buffer, Some((1, 10)));
+        // Of the tenth byte, one bit counts.
+        let (buffer, _) = padded(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x03]);
+        check_varint(&buffer, Some((1 << 63, 10)));
         let (buffer, end) = padded(&[0xff; 11]);
-        assert_eq!((varint(&buffer, 0), varint32(&buffer, 0)), (None, None));
         assert_eq!(bounded_varint(&buffer, 0, end), Err(RejectCode::BadVarint));
+        check_varint(&buffer, None);
+        check_varint(&[0x80; 11 + PADDING], None);
         let (buffer, end) = padded(&[0xff; 9]);
         assert_eq!(bounded_varint(&buffer, 0, end), Err(RejectCode::Truncated));
     }
