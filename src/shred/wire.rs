@@ -83,7 +83,8 @@ fn varint_by(extract: impl Fn(u64, u64) -> Option<u64>, buffer: &[u8], at: usize
         None => close_up(first),
     };
     if stops == 0 {
-        return varint_long(value, buffer, at);
+        let (value, next) = varint_long(buffer, at);
+        return if next == 0 { None } else { Some((value, next)) };
     }
     Some((value, at + (stops.trailing_zeros() as usize >> 3) + 1))
 }
@@ -107,17 +108,19 @@ fn up_to_stop(word: u64, stops: u64) -> u64 {
     word & (stops ^ stops.wrapping_sub(1))
 }
 
-/// A varint whose first eight bytes, `low`, all say that more follow; `None` if so say the next two.
+/// A varint whose first eight bytes all say that more follow; the position is 0 if so say the next two, since an `Option`
+/// of both would go through memory.
 #[inline(never)]
-fn varint_long(low: u64, buffer: &[u8], at: usize) -> Option<(u64, usize)> {
+fn varint_long(buffer: &[u8], at: usize) -> (u64, usize) {
+    let low = close_up(load8(buffer, at));
     let [ninth, tenth] = unchecked::load(buffer, at + 8);
     let value = low | u64::from(ninth & 0x7f) << 56;
     if ninth < 0x80 {
-        Some((value, at + 9))
+        (value, at + 9)
     } else if tenth < 0x80 {
-        Some((value | u64::from(tenth) << 63, at + 10))
+        (value | u64::from(tenth) << 63, at + 10)
     } else {
-        None
+        (0, 0)
     }
 }
 
