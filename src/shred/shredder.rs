@@ -268,47 +268,44 @@ impl Shredder {
     }
 
     /// Puts records into rows, but for where they come from, as long as they are messages in good frames that the
-    /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why; unless it
-    /// has none, it has taken its room.
+    /// interpreter takes as they stand, and come to no more than `room` bytes. The first that is not one, and why: it
+    /// has taken its part of the room, if there was enough.
     #[inline(never)]
     fn plain_rows(&mut self, plan: &Plan, batch: &RawBatch, records: Range<usize>, room: &mut usize) -> (usize, Pause) {
         let has_frames = self.unframe.framing != Framing::None;
         let arena_bytes = batch.arena.len();
         let mut run = Run::new(plan, &mut self.columns, &batch.arena);
-        // Not in memory, as long as the loop runs: every way out of it ends below, where both are written back.
+        // Not in memory, as long as the loop runs: no way out of it but to where both are written back.
         let (mut row, mut left) = (self.rows, *room);
-        let mut ended = (records.end, Pause::End);
-        for (index, record) in (records.start..).zip(&batch.records[records]) {
-            let Some(rest) = left.checked_sub(record_bytes(batch, record)) else {
-                ended = (index, Pause::Full);
-                break;
-            };
-            left = rest;
-            let Some(value) = record.value.filter(|value| value.end as usize + PADDING <= arena_bytes) else {
-                ended = (index, Pause::Other);
-                break;
-            };
-            let (mut start, mut end) = (value.start as usize, value.end as usize);
-            let mut schema_id = None;
-            if has_frames {
-                let Ok(framed) = self.unframe.value(batch, record, &batch.arena, start, end) else {
-                    ended = (index, Pause::Other);
-                    break;
+        let ended = 'rows: {
+            for (index, record) in (records.start..).zip(&batch.records[records.clone()]) {
+                match left.checked_sub(record_bytes(batch, record)) {
+                    Some(rest) => left = rest,
+                    None => break 'rows (index, Pause::Full),
+                }
+                let Some(value) = record.value.filter(|value| value.end as usize + PADDING <= arena_bytes) else {
+                    break 'rows (index, Pause::Other);
                 };
-                Framed { start, end, schema_id } = framed;
+                let (mut start, mut end) = (value.start as usize, value.end as usize);
+                let mut schema_id = None;
+                if has_frames {
+                    let framed = self.unframe.value(batch, record, &batch.arena, start, end);
+                    let Ok(framed) = framed else { break 'rows (index, Pause::Other) };
+                    Framed { start, end, schema_id } = framed;
+                }
+                if run.record(start, end, row).is_err() || run.refusal.is_some() {
+                    break 'rows (index, Pause::Refused);
+                }
+                if std::mem::take(&mut run.raw) {
+                    self.raw.push(row, batch.bytes(value));
+                }
+                if let Some(id) = schema_id {
+                    self.kafka.put_schema_id(row, id);
+                }
+                row += 1;
             }
-            if run.record(start, end, row).is_err() || run.refusal.is_some() {
-                ended = (index, Pause::Refused);
-                break;
-            }
-            if std::mem::take(&mut run.raw) {
-                self.raw.push(row, batch.bytes(value));
-            }
-            if let Some(id) = schema_id {
-                self.kafka.put_schema_id(row, id);
-            }
-            row += 1;
-        }
+            (records.end, Pause::End)
+        };
         (self.rows, *room) = (row, left);
         ended
     }
