@@ -58,8 +58,18 @@ pub struct RawBatch {
     /// `(key, value)` spans of all records' headers, in order.
     pub headers: Vec<(Span, Option<Span>)>,
     pub arena: Vec<u8>,
+    /// How old the records were when they were copied, noted then: to read all of them for it once more takes time.
+    pub times: Option<Times>,
     /// What this batch's bytes are counted against, until it is dropped.
     pub permit: Permit,
+}
+
+/// Timestamps of the records that have one, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    pub oldest_ms: i64,
+    /// The last record's, in the order of the log.
+    pub newest_ms: i64,
 }
 
 /// Keeps the bytes of a batch counted as memory in use until its last clone is dropped.

@@ -248,6 +248,7 @@ mod tests {
             ],
             headers: vec![(span(8, 10), Some(span(10, 11))), (span(8, 10), None), (span(8, 9), Some(span(8, 8)))],
             arena,
+            times: None,
             permit: Permit::default(),
         }
     }

@@ -111,5 +111,5 @@ fn batch(values: &[Vec<u8>], offset: &mut i64) -> RawBatch {
     }
     arena.extend([0; RawBatch::PADDING]);
     let range = OffsetRange { from, to: *offset };
-    RawBatch { topic: "bench".into(), partition: 0, range, records, headers: vec![], arena, permit: Permit::default() }
+    RawBatch { topic: "bench".into(), partition: 0, range, records, headers: vec![], arena, times: None, permit: Permit::default() }
 }

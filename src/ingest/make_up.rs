@@ -128,6 +128,7 @@ mod tests {
                 records: offsets.iter().map(record).collect(),
                 headers: Vec::new(),
                 arena: Vec::new(),
+                times: None,
                 permit: Permit::default(),
             };
             let reject = |record| Reject { record, code: RejectCode::BadTag, detail: String::new(), schema_id: None };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::batch::{OffsetRange, RawBatch, TimestampType};
+use crate::batch::{OffsetRange, RawBatch};
 
 /// One owned partition.
 #[derive(Debug)]
@@ -88,10 +88,9 @@ impl Progress {
 
     /// Takes note of how old a batch's records are; one without a timestamp is as old as the others.
     pub fn note_times(&mut self, batch: &RawBatch) {
-        let stamped = batch.records.iter().filter(|record| record.timestamp_type != TimestampType::NotAvailable);
-        let oldest = stamped.clone().map(|record| record.timestamp_ms).min();
-        self.oldest_ms = [self.oldest_ms, oldest].into_iter().flatten().min();
-        self.newest_ms = stamped.map(|record| record.timestamp_ms).next_back().or(self.newest_ms);
+        let Some(times) = batch.times else { return };
+        self.oldest_ms = Some(self.oldest_ms.map_or(times.oldest_ms, |oldest| oldest.min(times.oldest_ms)));
+        self.newest_ms = Some(times.newest_ms);
     }
 
     /// Takes out the records that the quarantine table holds already; returns how many they were.
@@ -108,7 +107,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{RawRecord, Span};
+    use crate::batch::{RawRecord, Span, TimestampType};
 
     fn batch(from: i64, offsets: &[i64], to: i64) -> RawBatch {
         let records = offsets
@@ -129,6 +128,7 @@ mod tests {
             records,
             headers: vec![],
             arena: vec![0; RawBatch::PADDING],
+            times: None,
             permit: Default::default(),
         }
     }

@@ -129,7 +129,16 @@ fn batch(values: &[(i64, Vec<u8>)]) -> RawBatch {
     }
     arena.extend([0; RawBatch::PADDING]);
     let range = OffsetRange { from: 0, to: i64::MAX };
-    RawBatch { topic: "t".into(), partition: 0, range, records, headers: vec![], arena, permit: Permit::default() }
+    RawBatch {
+        topic: "t".into(),
+        partition: 0,
+        range,
+        records,
+        headers: vec![],
+        arena,
+        times: None,
+        permit: Permit::default(),
+    }
 }
 
 #[test]

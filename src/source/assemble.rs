@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span};
+use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, Times, TimestampType};
 
 use super::native::Message;
 
@@ -11,22 +11,28 @@ use super::native::Message;
 const BYTES_TARGET: usize = 2 << 20;
 const RECORDS_MAX: usize = 8192;
 
+/// About what the record takes that fills a batch.
+const LAST_RECORD_BYTES: usize = 64 << 10;
+
 /// A batch that is being filled.
 pub(super) struct Assembly {
     from: i64,
     records: Vec<RawRecord>,
     headers: Vec<(Span, Option<Span>)>,
     arena: Vec<u8>,
+    times: Option<Times>,
 }
 
 impl Assembly {
-    /// For about `records` records with `bytes` bytes of keys and values, from offset `from`.
-    pub fn new(from: i64, records: usize, bytes: usize) -> Self {
+    /// From offset `from`, with room for a full batch: pages that nothing is written to take no memory, and what is not
+    /// used is given back at the end. A batch that grew would be copied, to fresh pages each time.
+    pub fn new(from: i64) -> Self {
         Assembly {
             from,
-            records: Vec::with_capacity(records),
+            records: Vec::with_capacity(RECORDS_MAX),
             headers: Vec::new(),
-            arena: Vec::with_capacity(bytes + RawBatch::PADDING),
+            arena: Vec::with_capacity(BYTES_TARGET + LAST_RECORD_BYTES + RawBatch::PADDING),
+            times: None,
         }
     }
 
@@ -50,6 +56,10 @@ impl Assembly {
             headers.push((name, value.map(|value| append(arena, value))));
         });
         let (timestamp_ms, timestamp_type) = message.timestamp();
+        if timestamp_type != TimestampType::NotAvailable {
+            let oldest_ms = self.times.map_or(timestamp_ms, |times| times.oldest_ms.min(timestamp_ms));
+            self.times = Some(Times { oldest_ms, newest_ms: timestamp_ms });
+        }
         self.records.push(RawRecord {
             offset: message.offset(),
             timestamp_ms,
@@ -65,9 +75,10 @@ impl Assembly {
     pub fn finish(mut self, topic: &Arc<str>, partition: i32) -> Option<(RawBatch, u64)> {
         let to = self.records.last()?.offset + 1;
         self.arena.resize(self.arena.len() + RawBatch::PADDING, 0);
-        // A guess of the size that was far too high must not be paid for as long as the batch waits.
-        if self.arena.capacity() / 2 > self.arena.len() {
+        if self.arena.capacity() - self.arena.len() > self.arena.len() / 8 {
             self.arena.shrink_to_fit();
+        }
+        if self.records.capacity() - self.records.len() > self.records.len() / 8 {
             self.records.shrink_to_fit();
         }
         let bytes = self.arena.capacity()
@@ -80,6 +91,7 @@ impl Assembly {
             records: self.records,
             headers: self.headers,
             arena: self.arena,
+            times: self.times,
             permit: Permit::default(),
         };
         Some((batch, bytes as u64))

@@ -110,7 +110,7 @@ impl Reading {
         let mut next = self.range.from;
         let mut heard = Instant::now();
         while next < self.range.to && !self.stop.load(Ordering::Relaxed) {
-            let mut assembly = Assembly::new(next, 0, 0);
+            let mut assembly = Assembly::new(next);
             // The first message is waited for, what follows is taken while there is any.
             let mut wait = POLL_WAIT;
             let outcome = loop {

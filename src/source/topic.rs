@@ -27,8 +27,6 @@ pub(super) struct Topic {
     pub owned: BTreeMap<i32, u64>,
     /// Partitions that librdkafka reads, with the next offset that the loop does not know of yet.
     pub reading: BTreeMap<i32, Reading>,
-    /// Records and bytes of the last batch.
-    size_hint: (usize, usize),
 }
 
 pub(super) struct Reading {
@@ -74,7 +72,6 @@ impl Topic {
             paused: false,
             owned: BTreeMap::new(),
             reading: BTreeMap::new(),
-            size_hint: (0, 0),
         }
     }
 
@@ -163,7 +160,6 @@ impl Topic {
             topic: &self.name,
             account: &self.account,
             reading: &mut self.reading,
-            size_hint: self.size_hint,
             current: None,
             events: Vec::new(),
             faults: Vec::new(),
@@ -171,8 +167,7 @@ impl Topic {
         };
         self.queue.drain(|message| pour.take(message));
         pour.flush();
-        let Pour { events, faults, size_hint, .. } = pour;
-        self.size_hint = size_hint;
+        let Pour { events, faults, .. } = pour;
         for event in events {
             self.send(event);
         }
@@ -185,8 +180,6 @@ struct Pour<'a> {
     topic: &'a Arc<str>,
     account: &'a Account,
     reading: &'a mut BTreeMap<i32, Reading>,
-    /// Records and bytes of the last batch: the next one is probably as large.
-    size_hint: (usize, usize),
     /// The batch that is being filled, with its partition and the offset after its last record.
     current: Option<(i32, i64, Assembly)>,
     events: Vec<Event>,
@@ -213,8 +206,7 @@ impl Pour<'_> {
             if self.stopped.contains(&partition) {
                 return;
             }
-            let (records, bytes) = self.size_hint;
-            self.current = Some((partition, reading.next, Assembly::new(reading.next, records, bytes)));
+            self.current = Some((partition, reading.next, Assembly::new(reading.next)));
         }
         let Some((_, next, assembly)) = &mut self.current else { return };
         if message.offset() < *next {
@@ -254,9 +246,7 @@ impl Pour<'_> {
 
     fn flush(&mut self) {
         let Some((partition, _, assembly)) = self.current.take() else { return };
-        let size = assembly.size();
         let Some((mut batch, bytes)) = assembly.finish(self.topic, partition) else { return };
-        self.size_hint = size;
         if let Some(reading) = self.reading.get_mut(&partition) {
             (reading.next, reading.heard) = (batch.range.to, true);
         }

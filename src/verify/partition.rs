@@ -92,6 +92,7 @@ impl Comparison<'_> {
             records: Vec::new(),
             headers: Vec::new(),
             arena: vec![0; RawBatch::PADDING],
+            times: None,
             permit: Default::default(),
         };
         self.batch(&mut shredder, &nothing, &mut rows, &mut rejected, range.to).await

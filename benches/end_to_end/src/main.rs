@@ -51,7 +51,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// As in the daemon.
 #[cfg_attr(all(target_os = "linux", target_env = "gnu"), unsafe(export_name = "malloc_conf"))]
 #[cfg_attr(not(all(target_os = "linux", target_env = "gnu")), unsafe(export_name = "_rjem_malloc_conf"))]
-pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:100,muzzy_decay_ms:0\0";
+pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:400,muzzy_decay_ms:0\0";
 
 const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] [--rate MB] MEASUREMENT…
 

@@ -22,6 +22,38 @@ pub fn width(most: u64) -> u32 {
 
 /// Appends numbers of `width` bits, lowest bits first; what is left of the last byte is zero.
 pub fn pack<T: Copy + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
+    let (groups, rest) = values.as_chunks::<GROUP>();
+    match width {
+        0..=8 => pack_groups(groups, width, out, |group| {
+            let numbers = (0..).zip(group).map(|(index, value)| (*value).into() << (index * width));
+            numbers.fold(0u64, |all, bits| all | bits).to_le_bytes()
+        }),
+        9..=16 => pack_groups(groups, width, out, |group| {
+            let numbers = (0..).zip(group).map(|(index, value)| u128::from((*value).into()) << (index * width));
+            numbers.fold(0u128, |all, bits| all | bits).to_le_bytes()
+        }),
+        _ => return pack_each(values, width, out),
+    }
+    pack_each(rest, width, out);
+}
+
+/// Groups, each packed by `bytes`: as many of its bytes as one of the numbers has bits, for there are eight numbers.
+fn pack_groups<T, const N: usize>(
+    groups: &[[T; GROUP]],
+    width: u32,
+    out: &mut Vec<u8>,
+    bytes: impl Fn(&[T; GROUP]) -> [u8; N],
+) {
+    let mut at = out.len();
+    out.resize(at + groups.len() * width as usize + N, 0);
+    for group in groups {
+        out[at..at + N].copy_from_slice(&bytes(group));
+        at += width as usize;
+    }
+    out.truncate(at);
+}
+
+fn pack_each<T: Copy + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     let (mut bits, mut held) = (0u64, 0u32);
     for value in values {
         let value: u64 = (*value).into();
@@ -57,13 +89,17 @@ pub fn hybrid<T: Copy + PartialEq + Into<u64>>(values: &[T], width: u32, out: &m
     groups(&values[packed..], width, out);
 }
 
-/// How many values are equal to the first.
+/// How many values are equal to the first; 0 if they do not fill a group.
 fn run<T: Copy + PartialEq>(values: &[T]) -> usize {
     let first = values[0];
     let same = |values: &[T]| values.iter().fold(true, |same, value| same & (*value == first));
     let mut length = 0;
     for chunk in values.chunks_exact(GROUP).take_while(|chunk| same(chunk)) {
         length += chunk.len();
+    }
+    // Where a shorter run ends would be guessed, mostly wrong.
+    if length == 0 {
+        return 0;
     }
     length + values[length..].iter().take_while(|value| **value == first).count()
 }
@@ -99,6 +135,18 @@ mod tests {
         out.clear();
         pack(&[(1u64 << 33) - 1; 3], 33, &mut out);
         assert_eq!(out, [[0xff; 12].as_slice(), &[0x07]].concat());
+    }
+
+    #[test]
+    fn groups_are_packed_as_number_by_number() {
+        for width in 0..=64 {
+            let most = u64::MAX.checked_shr(64 - width).unwrap_or(0);
+            let values: Vec<u64> = (1..=21u64).map(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15) & most).collect();
+            let (mut packed, mut each) = (vec![7], vec![7]);
+            pack(&values, width, &mut packed);
+            pack_each(&values, width, &mut each);
+            assert_eq!(packed, each, "{width} bits");
+        }
     }
 
     #[test]

@@ -177,6 +177,11 @@ impl Column {
                 slot + *rows
             }
             Some(rep) => {
+                let left = count(&rep[slot..], 0);
+                if left <= *rows {
+                    *rows = left;
+                    return leaf.slots;
+                }
                 let mut starts = (slot..).zip(&rep[slot..]).filter(|(_, rep)| **rep == 0).map(|(slot, _)| slot);
                 let mut met = 0;
                 while met < *rows {

@@ -137,34 +137,31 @@ fn slots<O: OffsetSizeTrait>(offsets: &[O], place: Place, child_rep: u8, present
     let lists = offsets.len() - 1;
     let parents = place.list.map_or(lists, |list| list.def.len());
     let room = parents + (offsets[lists] - offsets[0]).as_usize();
-    let mut slots = Slots { rep: Vec::with_capacity(room), def: Vec::with_capacity(room), present };
-    let open = |slots: &mut Slots, rep: u8, list: usize| {
+    // As if all were elements that are there and not the first of their list; what is otherwise is written over.
+    let (mut reps, mut defs, mut count) = (vec![child_rep; room], vec![present; room], 0);
+    let mut put = |rep, def, slots| {
+        (reps[count], defs[count]) = (rep, def);
+        count += slots;
+    };
+    let opened = |list: usize| {
         let depth = place.depth.map_or(place.def, |depth| depth[list]);
         let length = (offsets[list + 1] - offsets[list]).as_usize();
-        slots.rep.push(rep);
-        if depth < place.def || length == 0 {
-            slots.def.push(depth);
-        } else {
-            slots.rep.resize(slots.rep.len() + length - 1, child_rep);
-            slots.def.resize(slots.def.len() + length, present);
-        }
+        if depth < place.def || length == 0 { (depth, 1) } else { (present, length) }
     };
     match place.list {
-        None => (0..lists).for_each(|list| open(&mut slots, 0, list)),
+        None => (0..lists).map(opened).for_each(|(def, slots)| put(0, def, slots)),
         Some(outer) => {
-            let mut list = 0;
+            let mut lists = (0..lists).map(opened);
             for (rep, def) in outer.rep.iter().zip(&outer.def) {
-                if *def == outer.present {
-                    open(&mut slots, *rep, list);
-                    list += 1;
-                } else {
-                    slots.rep.push(*rep);
-                    slots.def.push(*def);
-                }
+                let list = if *def == outer.present { lists.next() } else { None };
+                let (def, slots) = list.unwrap_or((*def, 1));
+                put(*rep, def, slots);
             }
         }
     }
-    slots
+    reps.truncate(count);
+    defs.truncate(count);
+    Slots { rep: reps, def: defs, present }
 }
 
 /// The levels one further down: one more for every element that is there.

@@ -20,6 +20,7 @@ pub trait Number: ArrowNativeType + PartialOrd + Send {
     const LARGEST: Self;
 
     fn of(decimal: i128) -> Self;
+    /// As bits of eight bytes; whole numbers that follow each other are so as bits.
     fn bits(self) -> u64;
     fn put(bits: u64, out: &mut Vec<u8>);
     fn deltas(values: &[Self], out: &mut Vec<u8>);
@@ -37,7 +38,7 @@ macro_rules! whole {
             }
 
             fn bits(self) -> u64 {
-                u64::from(self as $unsigned)
+                i64::from(self) as u64
             }
 
             fn put(bits: u64, out: &mut Vec<u8>) {

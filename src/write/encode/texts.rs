@@ -13,7 +13,7 @@ use parquet::errors::{ParquetError, Result};
 use super::super::bounds::{Value, big_endian};
 use super::bits::{hybrid, width};
 use super::delta;
-use super::dictionary::{Dictionary, Store, Strings, Text};
+use super::dictionary::{Dictionary, Store, Strings, Text, word};
 use super::values::{Summary, Values, unexpected};
 
 /// Where a byte string lies.
@@ -74,21 +74,17 @@ impl Texts {
         let starts = offsets.iter().map(|offset| (offset.as_usize() - first) as u32);
         let spans = starts.clone().zip(starts.skip(1));
         self.loaded.clear();
-        self.dense = true;
-        match valid {
-            None => self.loaded.extend(spans),
-            Some(valid) => {
-                self.loaded.reserve(offsets.len());
-                let mut end = None;
-                for (span, valid) in spans.zip(valid) {
-                    if valid {
-                        self.dense &= end.is_none_or(|end| end == span.0);
-                        end = Some(span.1);
-                        self.loaded.push(span);
-                    }
-                }
+        self.loaded.extend(spans);
+        if let Some(valid) = valid {
+            let mut count = 0;
+            for (index, valid) in valid.iter().enumerate() {
+                self.loaded[count] = self.loaded[index];
+                count += usize::from(valid);
             }
+            self.loaded.truncate(count);
         }
+        let between = |(first, last): (&Span, &Span)| (last.1 - first.0) as usize;
+        self.dense = text_bytes(&self.loaded) == self.loaded.first().zip(self.loaded.last()).map_or(0, between);
         Ok(())
     }
 
@@ -103,6 +99,10 @@ impl Texts {
         self.dense = valid.is_none();
         self.data = data;
     }
+}
+
+fn text_bytes(spans: &[Span]) -> usize {
+    spans.iter().map(|(start, end)| (end - start) as usize).sum()
 }
 
 fn text(data: &[u8], (start, end): Span) -> &[u8] {
@@ -163,17 +163,16 @@ impl Values for Texts {
         let spans = &self.loaded[range];
         let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
         let page = &mut self.page;
-        page.text_bytes += spans.iter().map(|(start, end)| (end - start) as usize).sum::<usize>();
+        page.text_bytes += if self.dense { (last.1 - first.0) as usize } else { text_bytes(spans) };
         if let Some(dictionary) = &mut self.dictionary {
-            page.indexes.reserve(spans.len());
-            for span in spans {
-                let index = dictionary.index(Text::new(text(&self.data, *span)));
+            page.indexes.extend(spans.iter().map(|span| {
+                let index = dictionary.index(Text::new(&self.data, *span));
                 if index as usize >= self.used.len() {
                     self.used.resize(dictionary.store.len(), false);
                 }
                 self.used[index as usize] = true;
-                page.indexes.push(index);
-            }
+                index
+            }));
             return;
         }
         widen(&mut page.ends, ends(&self.data, spans, self.decimal), self.decimal);
@@ -261,10 +260,9 @@ fn ends<'a>(data: &'a [u8], spans: &[Span], decimal: bool) -> (&'a [u8], &'a [u8
     let (mut least, mut most) = (spans[0], spans[0]);
     // What all have in common is not compared again and again: keys are of what comes after it.
     let common = if decimal { 0 } else { common(data, spans) };
-    let after = |(start, end): Span| (start + common, end);
-    let mut keys = [key(data, after(least), decimal); 2];
+    let mut keys = [key(data, behind(least, common), decimal); 2];
     for span in &spans[1..] {
-        let key = key(data, after(*span), decimal);
+        let key = key(data, behind(*span, common), decimal);
         if key < keys[0] || key == keys[0] && text(data, *span) < text(data, least) {
             (keys[0], least) = (key, *span);
         } else if key > keys[1] || key == keys[1] && text(data, *span) > text(data, most) {
@@ -274,37 +272,32 @@ fn ends<'a>(data: &'a [u8], spans: &[Span], decimal: bool) -> (&'a [u8], &'a [u8
     (text(data, least), text(data, most))
 }
 
-/// Bytes that all strings begin with.
+/// Bytes that all strings begin with, where zeros go on behind those that are shorter.
 fn common(data: &[u8], spans: &[Span]) -> u32 {
-    let mut common = text(data, spans[0]);
-    for span in &spans[1..] {
-        let text = text(data, *span);
-        if !text.starts_with(common) {
-            let length = common.iter().zip(text).take_while(|(a, b)| a == b).count();
-            common = &common[..length];
-            if common.is_empty() {
-                break;
+    let mut common = 0;
+    loop {
+        let first = key(data, behind(spans[0], common), false);
+        let mut differing = 0;
+        for spans in spans.chunks(64) {
+            differing |= spans.iter().fold(0, |all, span| all | key(data, behind(*span, common), false) ^ first);
+            if differing.leading_zeros() < 8 {
+                return common;
             }
         }
+        common += differing.leading_zeros() / 8;
+        if differing != 0 || first == 0 {
+            return common;
+        }
     }
-    common.len() as u32
+}
+
+fn behind((start, end): Span, bytes: u32) -> Span {
+    (end.min(start.saturating_add(bytes)), end)
 }
 
 /// The first eight bytes as a number that is ordered like them; zeros stand for those that are not there.
 fn key(data: &[u8], (start, end): Span, decimal: bool) -> u64 {
-    let (start, length) = (start as usize, (end - start) as usize);
-    let key = match data.get(start..start + 8) {
-        Some(bytes) => {
-            let key = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
-            if length < 8 { key & !(u64::MAX >> (8 * length)) } else { key }
-        }
-        None => {
-            let mut bytes = [0; 8];
-            let length = length.min(8);
-            bytes[..length].copy_from_slice(&data[start..start + length]);
-            u64::from_be_bytes(bytes)
-        }
-    };
+    let key = word(data, start as usize, (end - start).min(8) as usize).swap_bytes();
     // Of a number in two's complement the sign's bit counts the other way round.
     if decimal { key ^ 1 << 63 } else { key }
 }
@@ -323,6 +316,33 @@ fn widen(ends: &mut Option<(Vec<u8>, Vec<u8>)>, (least, most): (&[u8], &[u8]), d
             if order(most, high).is_gt() {
                 *high = most.to_vec();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// Few letters, a zero among them, behind starts that many have in common.
+    #[test]
+    fn the_ends_are_the_least_and_the_largest() {
+        for seed in 0..20_000 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (shared, longest) = (rng.random_range(0..20_usize), rng.random_range(0..20));
+            let (mut data, mut spans) = (Vec::new(), Vec::new());
+            for _ in 0..rng.random_range(1..200) {
+                let start = data.len() as u32;
+                data.extend(std::iter::repeat_n(7, rng.random_range(shared.saturating_sub(1)..=shared)));
+                data.extend((0..rng.random_range(0..=longest)).map(|_| [0, 7, 255][rng.random_range(0..3)]));
+                spans.push((start, data.len() as u32));
+            }
+            let texts = || spans.iter().map(|span| text(&data, *span));
+            let expected = (texts().min().unwrap(), texts().max().unwrap());
+            assert_eq!(ends(&data, &spans, false), expected, "seed {seed}");
         }
     }
 }

@@ -128,6 +128,7 @@ pub fn batch<'a>(values: impl IntoIterator<Item = Option<&'a [u8]>>) -> RawBatch
         records: Vec::new(),
         headers: Vec::new(),
         arena: Vec::new(),
+        times: None,
         permit: Permit::default(),
     };
     for value in values {
