@@ -58,7 +58,7 @@ pub struct RawBatch {
     /// `(key, value)` spans of all records' headers, in order.
     pub headers: Vec<(Span, Option<Span>)>,
     pub arena: Vec<u8>,
-    /// How old the records were when they were copied, noted then: to read all of them for it once more takes time.
+    /// Noted while the records were copied: to read all of them once more for it takes time.
     pub times: Option<Times>,
     /// What this batch's bytes are counted against, until it is dropped.
     pub permit: Permit,
@@ -70,6 +70,22 @@ pub struct Times {
     pub oldest_ms: i64,
     /// The last record's, in the order of the log.
     pub newest_ms: i64,
+}
+
+impl Times {
+    pub fn of(records: &[RawRecord]) -> Option<Times> {
+        records.iter().fold(None, Times::and)
+    }
+
+    /// With one more record.
+    pub fn and(times: Option<Times>, record: &RawRecord) -> Option<Times> {
+        if record.timestamp_type == TimestampType::NotAvailable {
+            return times;
+        }
+        let newest_ms = record.timestamp_ms;
+        let oldest_ms = times.map_or(newest_ms, |times| times.oldest_ms.min(newest_ms));
+        Some(Times { oldest_ms, newest_ms })
+    }
 }
 
 /// Keeps the bytes of a batch counted as memory in use until its last clone is dropped.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::batch::{OffsetRange, RawBatch};
+use crate::batch::{OffsetRange, RawBatch, Times};
 
 /// One owned partition.
 #[derive(Debug)]
@@ -67,6 +67,7 @@ impl Progress {
         }
         if batch.range.from < self.read {
             batch.records.retain(|record| record.offset >= self.read);
+            batch.times = Times::of(&batch.records);
             batch.range.from = self.read;
         }
         Join::Take
@@ -100,6 +101,9 @@ impl Progress {
         }
         let before = batch.records.len();
         batch.records.retain(|record| !self.quarantined.contains(&record.offset));
+        if batch.records.len() < before {
+            batch.times = Times::of(&batch.records);
+        }
         (before - batch.records.len()) as u64
     }
 }
@@ -114,13 +118,14 @@ mod tests {
             .iter()
             .map(|offset| RawRecord {
                 offset: *offset,
-                timestamp_ms: 0,
+                timestamp_ms: offset * 7 % 10,
                 timestamp_type: TimestampType::CreateTime,
                 key: None,
                 value: None,
                 headers: Span { start: 0, end: 0 },
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let times = Times::of(&records);
         RawBatch {
             topic: "t".into(),
             partition: 0,
@@ -128,7 +133,7 @@ mod tests {
             records,
             headers: vec![],
             arena: vec![0; RawBatch::PADDING],
-            times: None,
+            times,
             permit: Default::default(),
         }
     }
@@ -149,6 +154,25 @@ mod tests {
         check(5, batch(3, &[3, 4, 6], 7), Join::Take, &[6]); // delivered twice around a seek
         check(5, batch(1, &[1, 4], 5), Join::Behind, &[]);
         check(5, batch(6, &[6], 7), Join::Gap, &[]);
+    }
+
+    #[test]
+    fn only_records_that_are_taken_tell_how_old_they_are() {
+        let times = |oldest_ms, newest_ms| Some(Times { oldest_ms, newest_ms });
+        let mut progress = Progress::at(5);
+        let mut given = batch(3, &[3, 4, 6, 7], 8);
+        assert_eq!(given.times, times(1, 9));
+        assert_eq!(progress.join(&mut given), Join::Take);
+        assert_eq!(given.times, times(2, 9));
+        progress.quarantined.insert(7);
+        progress.drop_quarantined(&mut given);
+        assert_eq!(given.times, times(2, 2));
+        progress.note_times(&given);
+        assert_eq!((progress.oldest_ms, progress.newest_ms), (Some(2), Some(2)));
+        progress.note_times(&batch(8, &[8, 9], 10));
+        assert_eq!((progress.oldest_ms, progress.newest_ms), (Some(2), Some(3)));
+        progress.note_times(&batch(10, &[], 11));
+        assert_eq!((progress.oldest_ms, progress.newest_ms), (Some(2), Some(3)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, Times, TimestampType};
+use crate::batch::{OffsetRange, Permit, RawBatch, RawRecord, Span, Times};
 
 use super::native::Message;
 
@@ -11,7 +11,7 @@ use super::native::Message;
 const BYTES_TARGET: usize = 2 << 20;
 const RECORDS_MAX: usize = 8192;
 
-/// About what the record takes that fills a batch.
+/// Room for the record that overshoots [`BYTES_TARGET`]; a larger one makes the batch grow.
 const LAST_RECORD_BYTES: usize = 64 << 10;
 
 /// A batch that is being filled.
@@ -56,18 +56,16 @@ impl Assembly {
             headers.push((name, value.map(|value| append(arena, value))));
         });
         let (timestamp_ms, timestamp_type) = message.timestamp();
-        if timestamp_type != TimestampType::NotAvailable {
-            let oldest_ms = self.times.map_or(timestamp_ms, |times| times.oldest_ms.min(timestamp_ms));
-            self.times = Some(Times { oldest_ms, newest_ms: timestamp_ms });
-        }
-        self.records.push(RawRecord {
+        let record = RawRecord {
             offset: message.offset(),
             timestamp_ms,
             timestamp_type,
             key,
             value,
             headers: Span { start: first_header, end: self.headers.len() as u32 },
-        });
+        };
+        self.times = Times::and(self.times, &record);
+        self.records.push(record);
         parsed
     }
 

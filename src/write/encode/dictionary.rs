@@ -40,14 +40,16 @@ impl<S: Store> Dictionary<S> {
         if self.guesses.is_empty() {
             return self.find(value);
         }
-        let slot = slot(S::mix(value), self.guesses.len());
+        let slots = self.guesses.len();
+        let slot = slot(S::mix(value), slots);
         let guess = u32::from(self.guesses[slot]);
         if self.store.is(guess, value) {
             return guess;
         }
         let index = self.find(value);
-        if let Some(guess) = self.guesses.get_mut(slot) {
-            *guess = index as u16;
+        // Else the guesses were made anew, this value's too.
+        if self.guesses.len() == slots {
+            self.guesses[slot] = index as u16;
         }
         index
     }

@@ -139,9 +139,9 @@ fn slots<O: OffsetSizeTrait>(offsets: &[O], place: Place, child_rep: u8, present
     let room = parents + (offsets[lists] - offsets[0]).as_usize();
     // As if all were elements that are there and not the first of their list; what is otherwise is written over.
     let (mut reps, mut defs, mut count) = (vec![child_rep; room], vec![present; room], 0);
-    let mut put = |rep, def, slots| {
+    let mut put = |rep, def, length| {
         (reps[count], defs[count]) = (rep, def);
-        count += slots;
+        count += length;
     };
     let opened = |list: usize| {
         let depth = place.depth.map_or(place.def, |depth| depth[list]);
@@ -149,13 +149,13 @@ fn slots<O: OffsetSizeTrait>(offsets: &[O], place: Place, child_rep: u8, present
         if depth < place.def || length == 0 { (depth, 1) } else { (present, length) }
     };
     match place.list {
-        None => (0..lists).map(opened).for_each(|(def, slots)| put(0, def, slots)),
+        None => (0..lists).map(opened).for_each(|(def, length)| put(0, def, length)),
         Some(outer) => {
-            let mut lists = (0..lists).map(opened);
+            let mut opened = (0..lists).map(opened);
             for (rep, def) in outer.rep.iter().zip(&outer.def) {
-                let list = if *def == outer.present { lists.next() } else { None };
-                let (def, slots) = list.unwrap_or((*def, 1));
-                put(*rep, def, slots);
+                let list = (*def == outer.present).then(|| opened.next().expect("a list for each element outside"));
+                let (def, length) = list.unwrap_or((*def, 1));
+                put(*rep, def, length);
             }
         }
     }

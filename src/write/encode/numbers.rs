@@ -20,7 +20,7 @@ pub trait Number: ArrowNativeType + PartialOrd + Send {
     const LARGEST: Self;
 
     fn of(decimal: i128) -> Self;
-    /// As bits of eight bytes; whole numbers that follow each other are so as bits.
+    /// In eight bytes, whole numbers with their sign: neighbours stay neighbours.
     fn bits(self) -> u64;
     fn put(bits: u64, out: &mut Vec<u8>);
     fn deltas(values: &[Self], out: &mut Vec<u8>);

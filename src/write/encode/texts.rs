@@ -272,7 +272,7 @@ fn ends<'a>(data: &'a [u8], spans: &[Span], decimal: bool) -> (&'a [u8], &'a [u8
     (text(data, least), text(data, most))
 }
 
-/// Bytes that all strings begin with, where zeros go on behind those that are shorter.
+/// Bytes that all strings begin with, as if zeros went on behind each: perhaps more than one of them has.
 fn common(data: &[u8], spans: &[Span]) -> u32 {
     let mut common = 0;
     loop {
