@@ -3,8 +3,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What is freed goes back to the system within half a second, so that `memory_limit` means something: row groups, pages and
-/// columns are large, and freed on other threads than they were made on. Sooner would be faulted in again by what comes next.
+/// What is freed goes back to the system within half a second, so that `memory_limit` means something: row groups, pages
+/// and columns are large, and freed on other threads than they were made on. If it went sooner, it would be faulted in
+/// again by what comes next.
 #[cfg_attr(all(target_os = "linux", target_env = "gnu"), unsafe(export_name = "malloc_conf"))]
 #[cfg_attr(not(all(target_os = "linux", target_env = "gnu")), unsafe(export_name = "_rjem_malloc_conf"))]
 pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:400,muzzy_decay_ms:0\0";

@@ -36,11 +36,6 @@ impl Assembly {
         }
     }
 
-    /// Records and bytes so far.
-    pub fn size(&self) -> (usize, usize) {
-        (self.records.len(), self.arena.len())
-    }
-
     pub fn is_full(&self) -> bool {
         self.arena.len() >= BYTES_TARGET || self.records.len() >= RECORDS_MAX
     }

@@ -19,8 +19,6 @@ use super::properties::{self, FetchLimits};
 
 /// Batches that may wait for the reader.
 const BATCHES_MAX: usize = 4;
-const BATCH_RECORDS_MAX: usize = 8192;
-const BATCH_BYTES: usize = 2 << 20;
 const POLL_WAIT: Duration = Duration::from_millis(50);
 /// A reader that hears nothing at all for this long gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -118,7 +116,7 @@ impl Reading {
                 wait = Duration::ZERO;
                 heard = Instant::now();
                 match self.take(message.get(), &mut next, &mut assembly) {
-                    Ok(Step::More) if assembly.size().0 < BATCH_RECORDS_MAX && assembly.size().1 < BATCH_BYTES => {}
+                    Ok(Step::More) if !assembly.is_full() => {}
                     outcome => break outcome,
                 }
             };

@@ -183,15 +183,7 @@ impl Column {
                     return leaf.slots;
                 }
                 let mut starts = (slot..).zip(&rep[slot..]).filter(|(_, rep)| **rep == 0).map(|(slot, _)| slot);
-                let mut met = 0;
-                while met < *rows {
-                    match starts.next() {
-                        Some(_) => met += 1,
-                        None => break,
-                    }
-                }
-                *rows = met;
-                starts.next().unwrap_or(leaf.slots)
+                starts.nth(*rows).unwrap_or(leaf.slots)
             }
         }
     }
