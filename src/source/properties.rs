@@ -24,6 +24,10 @@ const MIB: u64 = 1 << 20;
 
 /// How much librdkafka may prefetch. Its queue limits hold for each queue, which here means for each topic, and may be
 /// overshot by one response.
+///
+/// A response is as large as what it may have of one partition, so that under a backlog it is one partition's, the next
+/// time another's: messages count themselves in their response and in their partition, on the thread that makes them and
+/// on the one that takes them, which get into each other's way when both are at the same response (benches/README.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FetchLimits {
     queue_kbytes: u64,
@@ -36,12 +40,14 @@ impl FetchLimits {
     pub fn new(budget: &Budget, topics: usize) -> Self {
         let prefetch = budget.prefetch_bytes();
         let queue_bytes = (prefetch / 2 / topics.max(1) as u64).clamp(64 * KIB, 32 * MIB);
+        let partition_bytes = (queue_bytes / 4).clamp(64 * KIB, 2 * MIB);
         FetchLimits {
             queue_kbytes: queue_bytes / KIB,
             // A queued message costs about 300 bytes besides its own.
             queue_messages: (queue_bytes / 512).clamp(100, 100_000),
-            response_bytes: (prefetch / 32).clamp(MIB, 16 * MIB),
-            partition_bytes: (queue_bytes / 4).clamp(64 * KIB, MIB),
+            // librdkafka refuses less than message.max.bytes, which is 1,000,000 unless set.
+            response_bytes: partition_bytes.max(MIB),
+            partition_bytes,
         }
     }
 }
@@ -68,8 +74,10 @@ pub(super) fn consumer(
     isolation: Isolation,
     limits: FetchLimits,
 ) -> Vec<(String, String)> {
+    // Less than this librdkafka refuses; it is meant for producers, but some have one set of properties for all.
+    let message_bytes = kafka.properties.get("message.max.bytes").and_then(|bytes| bytes.parse::<u64>().ok());
     let mut entries = vec![
-        entry("fetch.max.bytes", limits.response_bytes),
+        entry("fetch.max.bytes", limits.response_bytes.max(message_bytes.unwrap_or(0))),
         entry("fetch.message.max.bytes", limits.partition_bytes),
         // How soon a full queue is looked at again; the default of a second would starve a small one.
         entry("fetch.queue.backoff.ms", 10),
@@ -160,6 +168,16 @@ mod tests {
         for (key, _) in &entries[users + 1..] {
             assert!(OWNED_KAFKA_PROPERTIES.iter().any(|(owned, _)| owned == key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_users_larger_messages_fit_a_response() {
+        let properties = BTreeMap::from([("message.max.bytes".into(), "20000000".into())]);
+        let kafka =
+            Kafka { bootstrap_servers: "127.0.0.1:1".into(), group_id: "calve".into(), instance_id: None, properties };
+        let limits = FetchLimits::new(&Budget::new(64 << 20), 1);
+        let entries = consumer(&kafka, None, Isolation::ReadCommitted, limits);
+        assert!(native::Client::new(&entries, None).is_ok());
     }
 
     #[test]

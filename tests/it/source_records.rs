@@ -7,6 +7,8 @@ use calve::batch::{RawBatch, TimestampType};
 use calve::config::Isolation;
 use calve::source::{Admin, Budget, Source, TopicSubscription};
 use calve::telemetry::metrics::KafkaMetrics;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use rdkafka::producer::Producer;
 
 use crate::support::broker::{Broker, Record};
@@ -57,6 +59,49 @@ async fn a_record_arrives_with_all_that_it_has() {
         ]
     );
     assert!(batch.arena.len() >= RawBatch::PADDING);
+}
+
+/// Most records have none, which the source finds out by the bytes behind the value: whatever these are, and wherever on a
+/// page they lie.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_told_from_what_lies_around_them() {
+    const RECORDS: usize = 20_000;
+    let broker = Broker::shared_kafka();
+    broker.create_topic("headers", 1, &[]);
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut records = Vec::with_capacity(RECORDS);
+    for _ in 0..RECORDS {
+        let bytes = vec![rng.random_range(0..3_u8); rng.random_range(0..300)];
+        let mut record = Record::new(0, bytes);
+        if rng.random_bool(0.05) {
+            record.value = None;
+        }
+        for _ in 0..if rng.random_bool(0.3) { rng.random_range(1..4) } else { 0 } {
+            let value = [0; 2];
+            record = record.header(["", "h"][rng.random_range(0..2)], rng.random_bool(0.5).then_some(&value));
+        }
+        records.push(record);
+    }
+    for (codec, records) in ["none", "zstd"].into_iter().zip(records.chunks(RECORDS / 2)) {
+        broker.produce_with("headers", records, &[("compression.type", codec)]);
+    }
+    let (source, mut streams, _) = start(&broker.config("headers"), &["headers"]);
+    let mut events = Loop::new(streams.remove("headers").unwrap());
+    let mut expected = records.iter();
+    while expected.len() > 0 {
+        let Met::Batch(batch) = events.step().await else { continue };
+        for record in &batch.records {
+            let of = &batch.headers[record.headers.start as usize..record.headers.end as usize];
+            let text = |span| String::from_utf8(batch.bytes(span).to_vec()).unwrap();
+            let value = |span| batch.bytes(span).to_vec();
+            let headers: Vec<_> = of.iter().map(|(name, bytes)| (text(*name), bytes.map(value))).collect();
+            let expected = expected.next().expect("no more than were sent");
+            assert_eq!((record.value.map(value), headers), (expected.value.clone(), expected.headers.clone()));
+        }
+    }
+    source.shutdown(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

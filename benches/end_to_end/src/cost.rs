@@ -11,8 +11,8 @@ use crate::{Broker, Log, Options, Project};
 const WINDOW: usize = 500;
 
 pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
-    let log = Log { topic: broker.topic("cost", options.partitions)?, messages: 0, bytes: 0 };
-    let project = Project::new(broker, &log, "corpus.event.Event", "512MiB", "1ms")?;
+    let log = Log::empty(broker.topic("cost", options.partitions)?);
+    let project = Project::new(broker, &log, "512MiB", "1ms")?;
     let feeder = Feeder::start(broker, &log.topic, options.partitions, 500)?;
     let mut daemon = Daemon::start(&project, options)?;
     let started = Instant::now();

@@ -10,8 +10,9 @@ use rand::rngs::StdRng;
 use serde_json::Value;
 
 use crate::firehose::{Arrived, Batch, Firehose};
+use crate::messages::Messages;
 use crate::running::{Daemon, percentile, sorted};
-use crate::{Broker, Log, Options, Project, STYLE, corpus, generate};
+use crate::{Broker, Log, Options, Project};
 
 const SECONDS: f64 = 30.0;
 /// Not counted: connections, group, first files.
@@ -22,12 +23,12 @@ const RECORDS: usize = 100_000;
 const LINGER: Duration = Duration::from_millis(20);
 
 pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
-    let (schema, id) = corpus("corpus.event.Event")?;
+    let messages = Messages::of("event-random")?;
     let mut rng = StdRng::seed_from_u64(4);
-    let records: Vec<Vec<u8>> = (0..RECORDS).map(|_| generate::message(&schema, id, STYLE, &mut rng)).collect();
+    let records: Vec<Vec<u8>> = (0..RECORDS).map(|_| messages.nth(0, &mut rng)).collect();
     let topic = broker.topic("fresh", options.partitions)?;
-    let log = Log { topic: topic.clone(), messages: 0, bytes: 0 };
-    let project = Project::new(broker, &log, "corpus.event.Event", "1GiB", "500ms")?;
+    let log = Log::empty(topic.clone());
+    let project = Project::new(broker, &log, "1GiB", "500ms")?;
     project.append("properties = { \"history.expire.min-snapshots-to-keep\" = \"100000\" }\n")?;
     let mut daemon = Daemon::start(&project, options)?;
     while daemon.line(Duration::from_secs(30))?.1["message"] != "partitions assigned" {}

@@ -20,6 +20,9 @@ mod freshness;
 #[path = "../../../tests/corpus/generate.rs"]
 mod generate;
 mod many;
+mod messages;
+#[path = "../../src/producers.rs"]
+mod producers;
 mod recovery;
 mod running;
 #[path = "../../../src/schema/mod.rs"]
@@ -35,8 +38,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use config::SchemaSource;
-use generate::Style;
+use messages::Messages;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -53,10 +55,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[cfg_attr(not(all(target_os = "linux", target_env = "gnu")), unsafe(export_name = "_rjem_malloc_conf"))]
 pub static ALLOCATOR_OPTIONS: &[u8] = b"background_thread:true,narenas:4,dirty_decay_ms:400,muzzy_decay_ms:0\0";
 
-const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] [--rate MB] MEASUREMENT…
+const HELP: &str = "end_to_end [--calve PATH] [--messages N] [--schemas NAME,…] [--partitions N] [--codec NAME] [--limits SIZE,…] [--rounds N] [--commits N] [--rate MB] MEASUREMENT…
 
-throughput   N messages of corpus.event.Event, then of corpus.flat.Flat: MB/s of Protobuf, wall and per core
-backlog      N messages of corpus.event.Event under each memory_limit of --limits: peak RSS against it
+throughput   N messages each of --schemas (event,flat,event-random,flat-random): MB/s of Protobuf, wall and per core
+backlog      N messages of event-random under each memory_limit of --limits: peak RSS against it
 bad          N messages cut short against N good ones: CPU of a log of nothing but rejects
 fetch        N messages of 250 bytes: CPU a message of calve's source and of rust-rdkafka's consumers
 commits      2,100 commits of a trickle: time of commit 20 against that of commit 2,000
@@ -68,6 +70,7 @@ freshness    --rate (50) MB/s for 30 s: how old a record is when its commit is t
 struct Options {
     calve: PathBuf,
     messages: usize,
+    schemas: Vec<String>,
     partitions: i32,
     codec: String,
     limits: Vec<String>,
@@ -82,6 +85,7 @@ fn options() -> Result<Options> {
     let mut options = Options {
         calve: root.join("target/release/calve"),
         messages: 5_000_000,
+        schemas: ["event", "flat", "event-random", "flat-random"].map(str::to_owned).into(),
         partitions: 4,
         codec: "zstd".into(),
         limits: vec!["256MiB".into(), "1GiB".into()],
@@ -96,6 +100,7 @@ fn options() -> Result<Options> {
         match argument.as_str() {
             "--calve" => options.calve = value()?.into(),
             "--messages" => options.messages = value()?.parse()?,
+            "--schemas" => options.schemas = value()?.split(',').map(str::to_owned).collect(),
             "--partitions" => options.partitions = value()?.parse()?,
             "--codec" => options.codec = value()?,
             "--limits" => options.limits = value()?.split(',').map(str::to_owned).collect(),
@@ -138,14 +143,14 @@ fn main() -> Result<()> {
 }
 
 fn throughput(options: &Options, broker: &Broker) -> Result<()> {
-    println!("schema  messages  bytes/msg  Protobuf MB  wall s  CPU s  MB/s wall  MB/s/core  peak RSS MB");
-    for (name, message) in [("event", "corpus.event.Event"), ("flat", "corpus.flat.Flat")] {
-        let log = broker.fill(name, message, options, |record, _| record)?;
+    println!("schema         messages  bytes/msg  Protobuf MB  wall s  CPU s  MB/s wall  MB/s/core  peak RSS MB");
+    for name in &options.schemas {
+        let log = broker.fill(name, name, options, |record, _| record)?;
         for _ in 0..options.rounds {
             let run = caught_up(options, broker, &log, "1GiB")?;
             run.check(options, log.messages, 0)?;
             println!(
-                "{name:7} {:9}  {:9}  {:11.0}  {:6.1}  {:5.1}  {:9.1}  {:9.1}  {:11.0}",
+                "{name:13} {:9}  {:9}  {:11.0}  {:6.1}  {:5.1}  {:9.1}  {:9.1}  {:11.0}",
                 log.messages,
                 log.bytes / log.messages,
                 log.megabytes(),
@@ -161,7 +166,7 @@ fn throughput(options: &Options, broker: &Broker) -> Result<()> {
 }
 
 fn backlog(options: &Options, broker: &Broker) -> Result<()> {
-    let log = broker.fill("backlog", "corpus.event.Event", options, |record, _| record)?;
+    let log = broker.fill("backlog", "event-random", options, |record, _| record)?;
     println!("memory_limit  backlog MB  wall s  peak RSS MiB  peak RSS / memory_limit");
     for limit in &options.limits {
         let run = caught_up(options, broker, &log, limit)?;
@@ -179,9 +184,9 @@ fn backlog(options: &Options, broker: &Broker) -> Result<()> {
 }
 
 fn bad(options: &Options, broker: &Broker) -> Result<()> {
-    let good = broker.fill("good", "corpus.event.Event", options, |record, _| record)?;
+    let good = broker.fill("good", "event-random", options, |record, _| record)?;
     // The last byte is missing: a reject, found at the end of what was decoded.
-    let bad = broker.fill("bad", "corpus.event.Event", options, |mut record, rng| {
+    let bad = broker.fill("bad", "event-random", options, |mut record, rng| {
         record.truncate(record.len() - 1);
         record.extend([0x0a, 0x7f, rng.random()]);
         record
@@ -211,11 +216,11 @@ fn bad(options: &Options, broker: &Broker) -> Result<()> {
 /// A daemon under a trickle that commits as often as it can; the times are its own, from its log.
 fn commits(options: &Options, broker: &Broker) -> Result<()> {
     const COMMITS: usize = 2100;
-    let log = Log { topic: broker.topic("trickle", options.partitions)?, messages: 0, bytes: 0 };
-    let project = Project::new(broker, &log, "corpus.event.Event", "512MiB", "1ms")?;
+    let log = Log::empty(broker.topic("trickle", options.partitions)?);
+    let project = Project::new(broker, &log, "512MiB", "1ms")?;
     let mut daemon = project.daemon(options)?;
     let lines = BufReader::new(daemon.stderr.take().context("the daemon's stderr")?);
-    let (schema, id) = corpus("corpus.event.Event")?;
+    let messages = Messages::of("event-random")?;
     let producer = broker.producer("none")?;
     let topic = log.topic.clone();
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -224,7 +229,7 @@ fn commits(options: &Options, broker: &Broker) -> Result<()> {
         move || {
             let mut rng = StdRng::seed_from_u64(2);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let record = generate::message(&schema, id, STYLE, &mut rng);
+                let record = messages.nth(0, &mut rng);
                 let sent = producer.send(BaseRecord::<(), _>::to(&topic).payload(&record));
                 sent.map_err(|(error, _)| error).expect("the trickle goes into an empty queue");
                 producer.poll(Duration::from_millis(5));
@@ -277,22 +282,21 @@ fn config_bytes(size: &str) -> Result<u64> {
     Ok(digits.parse::<u64>()? * unit)
 }
 
-const STYLE: Style = Style { foreign: 0.02, ..Style::PLAIN };
-
-fn corpus(message: &str) -> Result<(std::sync::Arc<schema::model::Pool>, schema::model::MessageId)> {
-    let pool = schema::load(&SchemaSource::Protos(root().join("tests/corpus/proto")))?;
-    let id = pool.find(message).context("the corpus has the message")?;
-    Ok((pool, id))
-}
-
 /// What a topic holds.
 struct Log {
     topic: String,
+    /// Their type.
+    message: &'static str,
     messages: usize,
     bytes: usize,
 }
 
 impl Log {
+    /// Of a topic that is filled while it is read, with messages of `event-random`.
+    fn empty(topic: String) -> Log {
+        Log { topic, message: "corpus.event.Event", messages: 0, bytes: 0 }
+    }
+
     fn megabytes(&self) -> f64 {
         self.bytes as f64 / 1e6
     }
@@ -347,21 +351,21 @@ impl Broker {
         Ok(config.create()?)
     }
 
-    /// A topic with random messages, every one of them different.
+    /// A topic with messages, every one of them different.
     fn fill(
         &self,
         name: &str,
-        message: &str,
+        messages: &str,
         options: &Options,
         alter: impl Fn(Vec<u8>, &mut StdRng) -> Vec<u8>,
     ) -> Result<Log> {
         let topic = self.topic(name, options.partitions)?;
-        let (schema, id) = corpus(message)?;
+        let messages = Messages::of(messages)?;
         let producer = self.producer(&options.codec)?;
         let mut rng = StdRng::seed_from_u64(1);
         let mut bytes = 0;
         for index in 0..options.messages {
-            let record = alter(generate::message(&schema, id, STYLE, &mut rng), &mut rng);
+            let record = alter(messages.nth(index as u64, &mut rng), &mut rng);
             bytes += record.len();
             let partition = index as i32 % options.partitions;
             let mut outgoing = BaseRecord::<(), _>::to(&topic).partition(partition).payload(&record);
@@ -378,7 +382,7 @@ impl Broker {
             }
         }
         producer.flush(Duration::from_secs(120))?;
-        Ok(Log { topic, messages: options.messages, bytes })
+        Ok(Log { topic, message: messages.message, messages: options.messages, bytes })
     }
 }
 
@@ -394,7 +398,7 @@ struct Project {
 }
 
 impl Project {
-    fn new(broker: &Broker, log: &Log, message: &str, memory_limit: &str, interval: &str) -> Result<Project> {
+    fn new(broker: &Broker, log: &Log, memory_limit: &str, interval: &str) -> Result<Project> {
         let folder = tempfile::Builder::new().prefix("calve-bench").tempdir()?;
         let at = folder.path();
         std::fs::create_dir(at.join("catalogs"))?;
@@ -405,10 +409,11 @@ impl Project {
         let protos = root().join("tests/corpus/proto").canonicalize()?;
         let text = format!(
             "[daemon]\nmemory_limit = \"{memory_limit}\"\nhttp = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"{}\"\n\
-             [defaults]\ncatalog = \"local\"\n[topics.{}]\nmessage = \"{message}\"\nschema = \"{}\"\n\
+             [defaults]\ncatalog = \"local\"\n[topics.{}]\nmessage = \"{}\"\nschema = \"{}\"\n\
              table = \"bronze.bench\"\ncommit_interval = \"{interval}\"\n",
             broker.address,
             log.topic,
+            log.message,
             protos.display()
         );
         std::fs::write(at.join("calve.toml"), text)?;
@@ -444,8 +449,7 @@ struct Run {
 }
 
 fn caught_up(options: &Options, broker: &Broker, log: &Log, memory_limit: &str) -> Result<Run> {
-    let message = if log.topic.starts_with("flat") { "corpus.flat.Flat" } else { "corpus.event.Event" };
-    let project = Project::new(broker, log, message, memory_limit, "10s")?;
+    let project = Project::new(broker, log, memory_limit, "10s")?;
     let started = Instant::now();
     let child = project
         .command(options)

@@ -14,9 +14,8 @@ pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
     println!("daemons  interval  commits  conflicts  a commit  thrown away  commit mean ms");
     for interval in ["1s", "250ms"] {
         for count in [1, 2, 4] {
-            let log =
-                Log { topic: broker.topic(&format!("many{count}x{interval}"), PARTITIONS)?, messages: 0, bytes: 0 };
-            let project = Project::new(broker, &log, "corpus.event.Event", "256MiB", interval)?;
+            let log = Log::empty(broker.topic(&format!("many{count}x{interval}"), PARTITIONS)?);
+            let project = Project::new(broker, &log, "256MiB", interval)?;
             let feeder = Feeder::start(broker, &log.topic, PARTITIONS, 4000)?;
             let mut daemons = (0..count).map(|_| Daemon::start(&project, options)).collect::<Result<Vec<_>>>()?;
             for daemon in &mut daemons {

@@ -12,8 +12,8 @@ use crate::{Broker, Log, Options, Project};
 const KILLS: usize = 25;
 
 pub fn measure(options: &Options, broker: &Broker) -> Result<()> {
-    let log = Log { topic: broker.topic("recovery", options.partitions)?, messages: 0, bytes: 0 };
-    let project = Project::new(broker, &log, "corpus.event.Event", "512MiB", "500ms")?;
+    let log = Log::empty(broker.topic("recovery", options.partitions)?);
+    let project = Project::new(broker, &log, "512MiB", "500ms")?;
     let feeder = Feeder::start(broker, &log.topic, options.partitions, 2000)?;
     let mut random = StdRng::seed_from_u64(3);
     let mut daemon = Daemon::start(&project, options)?;

@@ -14,7 +14,8 @@ use rand::rngs::StdRng;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 
-use crate::{Broker, Options, Project, STYLE, corpus, generate};
+use crate::messages::Messages;
+use crate::{Broker, Options, Project};
 
 /// A daemon; killed when dropped.
 pub struct Daemon {
@@ -113,7 +114,7 @@ pub struct Feeder {
 
 impl Feeder {
     pub fn start(broker: &Broker, topic: &str, partitions: i32, records_per_second: u32) -> Result<Feeder> {
-        let (schema, id) = corpus("corpus.event.Event")?;
+        let messages = Messages::of("event-random")?;
         let producer = broker.producer("none")?;
         let topic = topic.to_owned();
         let stop = Arc::new(AtomicBool::new(false));
@@ -125,7 +126,7 @@ impl Feeder {
             while !stopped.load(Ordering::Relaxed) {
                 let due = (started.elapsed().as_secs_f64() * f64::from(records_per_second)) as u32;
                 while sent < due {
-                    let record = generate::message(&schema, id, STYLE, &mut rng);
+                    let record = messages.nth(0, &mut rng);
                     let partition = sent as i32 % partitions;
                     let outgoing = BaseRecord::<(), _>::to(&topic).partition(partition).payload(&record);
                     if producer.send(outgoing).is_err() {
