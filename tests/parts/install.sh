@@ -12,9 +12,10 @@ try() { # NAME COMMAND...
 
 # Parts that only install when they start: started once, and stopped again.
 start_once() {
-  local dir; dir=$(mktemp -d)
-  "./$1.sh" start "$dir" && "./$1.sh" stop "$dir"
+  local dir failed=0; dir=$(mktemp -d)
+  { "./$1.sh" start "$dir" && "./$1.sh" stop "$dir"; } || failed=$?
   rm -rf "$dir"
+  return "$failed"
 }
 
 try "engines (DuckDB, PyIceberg)" ./engines.sh
