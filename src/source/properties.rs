@@ -119,9 +119,21 @@ mod tests {
     use super::*;
     use crate::config::OWNED_KAFKA_PROPERTIES;
 
+    fn properties(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn kafka(pairs: &[(&str, &str)]) -> Kafka {
+        Kafka {
+            bootstrap_servers: "127.0.0.1:1".into(),
+            group_id: "calve".into(),
+            instance_id: None,
+            properties: properties(pairs),
+        }
+    }
+
     fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
-        let properties = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        check_properties(&properties).into_iter().map(|(key, reason)| format!("{key}: {reason}")).collect()
+        check_properties(&properties(pairs)).into_iter().map(|(key, reason)| format!("{key}: {reason}")).collect()
     }
 
     #[test]
@@ -139,12 +151,7 @@ mod tests {
 
     #[test]
     fn all_that_calve_sets_is_accepted_by_librdkafka() {
-        let kafka = Kafka {
-            bootstrap_servers: "127.0.0.1:1".into(),
-            group_id: "calve".into(),
-            instance_id: None,
-            properties: BTreeMap::new(),
-        };
+        let kafka = kafka(&[]);
         for (budget, topics) in [(1, 1), (1 << 20, 1_000), (1 << 40, 1)] {
             let limits = FetchLimits::new(&Budget::new(budget), topics);
             for (key, value) in consumer(&kafka, Some("a"), Isolation::ReadCommitted, limits) {
@@ -156,12 +163,7 @@ mod tests {
     /// A user's value that is overridden in silence would be one that does not work.
     #[test]
     fn what_calve_sets_over_the_users_properties_is_refused_by_the_configuration() {
-        let kafka = Kafka {
-            bootstrap_servers: "127.0.0.1:1".into(),
-            group_id: "calve".into(),
-            instance_id: None,
-            properties: BTreeMap::from([("client.id".into(), "mine".into())]),
-        };
+        let kafka = kafka(&[("client.id", "mine")]);
         let limits = FetchLimits::new(&Budget::new(64 << 20), 1);
         let entries = consumer(&kafka, Some("a"), Isolation::ReadCommitted, limits);
         let users = entries.iter().rposition(|(key, value)| key == "client.id" && value == "mine").unwrap();
@@ -172,9 +174,7 @@ mod tests {
 
     #[test]
     fn a_users_larger_messages_fit_a_response() {
-        let properties = BTreeMap::from([("message.max.bytes".into(), "20000000".into())]);
-        let kafka =
-            Kafka { bootstrap_servers: "127.0.0.1:1".into(), group_id: "calve".into(), instance_id: None, properties };
+        let kafka = kafka(&[("message.max.bytes", "20000000")]);
         let limits = FetchLimits::new(&Budget::new(64 << 20), 1);
         let entries = consumer(&kafka, None, Isolation::ReadCommitted, limits);
         assert!(native::Client::new(&entries, None).is_ok());

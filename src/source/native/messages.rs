@@ -142,7 +142,7 @@ impl<'a> Message<'a> {
         /// No processor that this runs on has smaller ones.
         const PAGE_BYTES: usize = 4096;
         let end = self.0.payload.cast::<u8>().wrapping_add(self.0.len);
-        // An empty value lies elsewhere; and on a page of its own may be what is not there.
+        // An empty value lies elsewhere; and the next page need not be there.
         if self.0.len == 0 || self.0.payload.is_null() || (end as usize).is_multiple_of(PAGE_BYTES) {
             return false;
         }
